@@ -1,0 +1,1 @@
+"""The front door (one port) and the HTTP API (docs/spec/api.md)."""

@@ -1,0 +1,1 @@
+"""The chain daemon and what the node learns from it (docs/spec/daemon-rpc.md)."""

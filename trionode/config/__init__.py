@@ -1,0 +1,1 @@
+"""One typed settings tree; every constant of docs/spec/config.md with its unit and default."""

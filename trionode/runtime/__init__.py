@@ -1,0 +1,1 @@
+"""Small shared tools of the services: clock, gate, event bus, counters, supervisor, logs."""

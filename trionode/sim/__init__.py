@@ -1,0 +1,1 @@
+"""The simulated world: virtual network, chain, faults, invariants and scenarios."""
