@@ -13,7 +13,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of all sections."""
 
 
-class NodeSettings(Section):
+class NodeSettings(Section, frozen=True, kw_only=True):
     """Who this node is and where it keeps things."""
 
     data_dir: str = "~/.trionode"
@@ -27,7 +27,7 @@ class NodeSettings(Section):
     apps_file: str = ""
 
 
-class NetworkSettings(Section):
+class NetworkSettings(Section, frozen=True, kw_only=True):
     """Facts every node of a network must share."""
 
     allowed_api_ports: tuple[int, ...] = (16127, 16137, 16147, 16157, 16167, 16177, 16187, 16197)
@@ -36,7 +36,7 @@ class NetworkSettings(Section):
     minimum_compatible_version: str = "8.0.0"
 
 
-class PeerSettings(Section):
+class PeerSettings(Section, frozen=True, kw_only=True):
     """Links, discovery, liveness, limits (wire.md §1-§6)."""
 
     ping_interval_s: float = 15.0
@@ -80,7 +80,7 @@ class PeerSettings(Section):
     own_broadcast_inbound_gap_ms: int = 500
 
 
-class GossipSettings(Section):
+class GossipSettings(Section, frozen=True, kw_only=True):
     """The gossip pipeline (wire.md §9)."""
 
     intake_delay_min_ms: int = 1
@@ -93,7 +93,7 @@ class GossipSettings(Section):
     verify_slice: int = 50
 
 
-class AppStateSettings(Section):
+class AppStateSettings(Section, frozen=True, kw_only=True):
     """Windows of the event log (events.md §1)."""
 
     time_scale: float = 1.0
@@ -113,7 +113,7 @@ class AppStateSettings(Section):
     announce_min_peers: int = 12
 
 
-class ChainSettings(Section):
+class ChainSettings(Section, frozen=True, kw_only=True):
     """The chain daemon and the benchmark daemon (daemon-rpc.md)."""
 
     daemon_conf: str = ""
@@ -137,7 +137,7 @@ class ChainSettings(Section):
     node_list_retry_s: float = 15.0
 
 
-class StoreSettings(Section):
+class StoreSettings(Section, frozen=True, kw_only=True):
     """Where the node keeps its data."""
 
     url: str = ""
@@ -145,7 +145,7 @@ class StoreSettings(Section):
     queue_batches: int = 64
 
 
-class ApiSettings(Section):
+class ApiSettings(Section, frozen=True, kw_only=True):
     """The HTTP side of the one port (api.md)."""
 
     head_limit_bytes: int = 16 * 1024
@@ -161,15 +161,35 @@ class ApiSettings(Section):
     login_phrase_ttl_s: float = 900.0
 
 
-class LogSettings(Section):
+class LogSettings(Section, frozen=True, kw_only=True):
     """Logs."""
 
     level: str = "info"
     format: str = "auto"
     file: str = ""
+    max_file_bytes: int = 20 * 1024 * 1024
+    keep_files: int = 5
 
 
-class Settings(Section):
+class SupervisorSettings(Section, frozen=True, kw_only=True):
+    """Restarting services that crash."""
+
+    restart_delay_s: float = 1.0
+    restart_delay_max_s: float = 60.0
+    stable_s: float = 60.0
+    crash_limit: int = 5
+    crash_window_s: float = 300.0
+
+
+class SystemSettings(Section, frozen=True, kw_only=True):
+    """The host, the boot and the event loop."""
+
+    lag_interval_s: float = 0.05
+    lag_window_s: float = 60.0
+    lag_slow_ms: float = 100.0
+
+
+class Settings(Section, frozen=True, kw_only=True):
     """The whole tree."""
 
     node: NodeSettings = NodeSettings()
@@ -181,3 +201,5 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    system: SystemSettings = SystemSettings()
