@@ -1,0 +1,152 @@
+"""Starts a local network, shows it, and stops all of it again (`trionode devnet`)."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from trionode.devnet import layout as places
+from trionode.devnet.layout import Layout, NodePlace
+from trionode.devnet.observe import NodeView, agreed, look
+from trionode.devnet.processes import child_process, module_command
+from trionode.errors import StartupError
+
+READY_WITHIN_S = 20.0
+LOOK_EVERY_S = 0.5
+NODE_STOP_S = 3.0
+STUB_STOP_S = 1.0
+
+Show = Callable[[Layout, list[NodeView], float, bool], None]
+"""Called after every look: layout, views, seconds since start, whether all nodes agree."""
+
+
+class LocalNetwork:
+    """A running local network; nodes are found by number."""
+
+    def __init__(self, layout: Layout, processes: Mapping[int, trio.Process]) -> None:
+        self.layout = layout
+        self.processes = processes
+
+
+@asynccontextmanager
+async def local_network(
+    folder: Path, count: int, *, offset: int = 0, seed: int = 1, overrides: Mapping[str, Any] | None = None
+) -> AsyncIterator[LocalNetwork]:
+    """Write the files, start the chain stand-in and `count` nodes, stop everything at the end.
+
+    Raises StartupError when an address is busy or a process does not come up.
+    """
+    layout = places.plan(folder, count, offset)
+    _check_free([(layout.stub_ip, places.DAEMON_PORT), *((n.ip, places.API_PORT) for n in layout.nodes)])
+    folder.mkdir(parents=True, exist_ok=True)
+    # Keys of a network on the loopback range guard nothing; a seed makes runs alike.
+    places.write(layout, random.Random(seed), overrides)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(child_process(_stub(layout), layout.stub_log, stop_within_s=STUB_STOP_S))
+        await _wait_for_port(layout.stub_ip, places.DAEMON_PORT, layout.stub_log)
+        processes: dict[int, trio.Process] = {}
+        async with _nodes(layout, processes):
+            yield LocalNetwork(layout, processes)
+
+
+@asynccontextmanager
+async def _nodes(layout: Layout, processes: dict[int, trio.Process]) -> AsyncIterator[None]:
+    """All nodes at once: they start together and are stopped together."""
+    stop = trio.Event()
+
+    async def keep(node: NodePlace, task_status: trio.TaskStatus[None]) -> None:
+        command = module_command("trionode", "--config", str(node.config), "run")
+        node.log.write_bytes(b"")
+        async with child_process(command, node.log, stop_within_s=NODE_STOP_S) as process:
+            processes[node.number] = process
+            node.pid_file.write_text(f"{process.pid}\n", "ascii")
+            task_status.started()
+            await stop.wait()
+        node.pid_file.unlink(missing_ok=True)
+
+    async with trio.open_nursery() as nursery:
+        for node in layout.nodes:
+            await nursery.start(keep, node)
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def _stub(layout: Layout) -> list[str]:
+    return module_command(
+        "trionode.sim.stub_server",
+        *("--host", layout.stub_ip),
+        *("--port", str(places.DAEMON_PORT)),
+        *("--bench-port", str(places.BENCH_PORT)),
+        *("--control-port", str(places.CONTROL_PORT)),
+        *("--nodes", str(layout.node_list)),
+        "--ticker",
+    )
+
+
+def _check_free(addresses: list[tuple[str, int]]) -> None:
+    for ip, port in addresses:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((ip, port))
+            except OSError as error:
+                raise StartupError(
+                    f"{ip}:{port} cannot be used: {error.strerror}",
+                    remedy="is another local network running? stop it, or choose another --offset",
+                ) from error
+
+
+async def _wait_for_port(ip: str, port: int, log: Path) -> None:
+    with trio.move_on_after(READY_WITHIN_S):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream(ip, port)
+            except OSError:
+                await trio.sleep(0.05)
+                continue
+            await stream.aclose()
+            return
+    raise StartupError(f"nothing answers at {ip}:{port}", remedy=f"see {log}")
+
+
+async def show_until_signal(
+    folder: Path,
+    count: int,
+    *,
+    offset: int,
+    show: Show,
+    started: Callable[[Layout], None],
+    until_agreed: bool,
+    stop_after_s: float | None,
+) -> bool:
+    """Run the network until SIGINT/SIGTERM (or agreement, or a time); True when all nodes agreed."""
+    ever_agreed = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with local_network(folder, count, offset=offset) as network, trio.open_nursery() as nursery:
+            started(network.layout)
+
+            async def end_on_signal() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel(reason="signal")
+                    return
+
+            nursery.start_soon(end_on_signal)
+            begin = trio.current_time()
+            with trio.move_on_after(stop_after_s if stop_after_s is not None else float("inf")):
+                while not (until_agreed and ever_agreed):
+                    views = await look(network.layout)
+                    now_agree = agreed(network.layout, views)
+                    ever_agreed = ever_agreed or now_agree
+                    show(network.layout, views, trio.current_time() - begin, now_agree)
+                    await trio.sleep(LOOK_EVERY_S)
+            nursery.cancel_scope.cancel(reason="finished")
+    return ever_agreed

@@ -1,0 +1,71 @@
+"""Child processes of a local network: started in their own session, stopped by pid, never orphaned."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from trionode.errors import StartupError
+
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this child when the parent is gone, even by kill -9; elsewhere a no-op."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def child_process(
+    command: list[str], log: Path, *, stop_within_s: float
+) -> AsyncIterator[trio.Process]:
+    """Run `command` with its output in `log`; at the end SIGTERM, then SIGKILL after `stop_within_s`.
+
+    The child has its own session, so that Ctrl-C reaches only the parent, which stops the children in
+    order. Raises StartupError when the program cannot be started.
+    """
+    with log.open("ab") as output:
+        try:
+            process = await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        except OSError as error:
+            raise StartupError(
+                f"cannot start {command[0]}: {error}", remedy="install trionode again"
+            ) from error
+    try:
+        yield process
+    finally:
+        with trio.CancelScope(shield=True):
+            await _stop(process, stop_within_s)
+
+
+async def _stop(process: trio.Process, within_s: float) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    with trio.move_on_after(within_s):
+        await process.wait()
+        return
+    process.kill()
+    await process.wait()
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of this very installation."""
+    return [sys.executable, "-m", module, *arguments]
