@@ -1,0 +1,246 @@
+"""Settings of hosting: spawner, installer, redeploy, monitors, images, ports, file sync.
+
+Facts: docs/spec/config.md §4 and §7, docs/spec/lifecycle.md §9-§19.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from trionode.config.section import Port, Seconds, Section, about
+
+
+class HostingSettings(Section, frozen=True, kw_only=True):
+    """Which apps this node takes at all, and where it keeps them."""
+
+    apps_dir: Annotated[
+        str, about("folder of app volumes; empty: DATA_DIR/apps", original="env FLUX_APPS_FOLDER")
+    ] = ""
+    max_containers: Annotated[
+        int,
+        about("running containers at which nothing new is taken", ge=0, original="fluxapps.maxAppsPerNode"),
+    ] = 200
+    blocked_ports: Annotated[
+        tuple[Port, ...],
+        about("ports no app may use here", max_length=100, original="userconfig blockedPorts"),
+    ] = ()
+    blocked_repositories: Annotated[
+        tuple[str, ...],
+        about("image repositories refused here", max_length=10, original="userconfig blockedRepositories"),
+    ] = ()
+
+
+class SpawnerSettings(Section, frozen=True, kw_only=True):
+    """Choosing an app to install (lifecycle.md §11)."""
+
+    delay_factor: Annotated[
+        float, about("the loop's pauses times this", gt=0, original="fluxapps.spawnDelayMultiplier")
+    ] = 1.0
+    blocked_delay_s: Annotated[
+        float, about("pause while something blocks the spawner", gt=0, original="fluxapps.installation.delay")
+    ] = 120.0
+    short_delay_s: Annotated[float, about("short pause", gt=0, original="fixed, 5 min")] = 300.0
+    long_delay_s: Annotated[float, about("long pause", gt=0, original="fixed, 30 min")] = 1800.0
+    busy_delay_s: Annotated[
+        float, about("pause while there are several candidates", gt=0, original="fixed, 60 s")
+    ] = 60.0
+    enterprise_short_delay_s: Annotated[
+        float, about("short pause of an enterprise node", gt=0, original="fixed, 30 s")
+    ] = 30.0
+    enterprise_long_delay_s: Annotated[
+        float, about("long pause of an enterprise node", gt=0, original="fixed, 60 s")
+    ] = 60.0
+    reconfirm_delay_s: Annotated[
+        float, about("pause after reconfirmation", ge=0, original="fluxapps.spawnReconfirmDelayMs")
+    ] = 7500.0
+    collision_wait_s: Annotated[
+        float, about("wait after announcing an install", ge=0, original="fluxapps.installCollisionWaitMs")
+    ] = 90.0
+    verify_wait_s: Annotated[
+        float, about("wait after an install before counting again", ge=0, original="fixed, 60 s")
+    ] = 60.0
+    defer_plain_on_arcane_s: Annotated[
+        float,
+        about("Arcane node, plain app", ge=0, original="fluxapps.nonEnterpriseSpawnDelayMs"),
+    ] = 120.0
+    defer_targeted_encrypted_s: Annotated[
+        float,
+        about("other nodes are targeted, encrypted app", ge=0, original="spawnDeferrals.targetedNodesMs"),
+    ] = 1800.0
+    defer_targeted_s: Annotated[
+        float, about("other nodes are targeted", ge=0, original="spawnDeferrals.targetedNodesMs")
+    ] = 3420.0
+    defer_static_ip_encrypted_s: Annotated[
+        float,
+        about("static address not asked for, encrypted app", ge=0, original="spawnDeferrals.staticIpMs"),
+    ] = 1620.0
+    defer_static_ip_s: Annotated[
+        float, about("static address not asked for", ge=0, original="spawnDeferrals.staticIpMs")
+    ] = 3420.0
+    defer_datacenter_encrypted_s: Annotated[
+        float,
+        about("datacenter not asked for, encrypted app", ge=0, original="spawnDeferrals.datacenterMs"),
+    ] = 1620.0
+    defer_datacenter_s: Annotated[
+        float, about("datacenter not asked for", ge=0, original="spawnDeferrals.datacenterMs")
+    ] = 3420.0
+    defer_gap_large_encrypted_s: Annotated[
+        float, about("tiny app on a large node, encrypted", ge=0, original="spawnDeferrals.capacityGap.large")
+    ] = 1800.0
+    defer_gap_large_s: Annotated[
+        float, about("tiny app on a large node", ge=0, original="spawnDeferrals.capacityGap.large")
+    ] = 7020.0
+    defer_gap_medium_encrypted_s: Annotated[
+        float,
+        about("medium app on a large node, encrypted", ge=0, original="spawnDeferrals.capacityGap.medium"),
+    ] = 1260.0
+    defer_gap_medium_s: Annotated[
+        float, about("medium app on a large node", ge=0, original="spawnDeferrals.capacityGap.medium")
+    ] = 5220.0
+    defer_gap_small_encrypted_s: Annotated[
+        float,
+        about("tiny app on a medium node, encrypted", ge=0, original="spawnDeferrals.capacityGap.small"),
+    ] = 720.0
+    defer_gap_small_s: Annotated[
+        float, about("tiny app on a medium node", ge=0, original="spawnDeferrals.capacityGap.small")
+    ] = 3420.0
+    defer_file_sync_s: Annotated[
+        float, about("a file sync peer is unreachable", ge=0, original="fixed, 27 min")
+    ] = 1620.0
+    tried_ttl_s: Annotated[float, about("a tried app is left alone", gt=0, original="fixed, 12 h")] = 43_200.0
+    failed_ttl_s: Annotated[float, about("a failed app is left alone", gt=0, original="fixed, 7 d")] = (
+        604_800.0
+    )
+    pending_update_ttl_s: Annotated[
+        float, about("a pending update is remembered", gt=0, original="fixed, 30 min")
+    ] = 1800.0
+
+
+class InstallerSettings(Section, frozen=True, kw_only=True):
+    """Installing, removing and redeploying (lifecycle.md §12-§16)."""
+
+    removal_spacing_s: Annotated[
+        float, about("wait after a surplus removal", ge=0, original="fluxapps.removal.delay")
+    ] = 300.0
+    expiry_spacing_s: Annotated[
+        float, about("wait between two expired apps", ge=0, original="fixed, 60 s")
+    ] = 60.0
+    redeploy_one_in: Annotated[
+        int,
+        about("chance of a redeploy per pass is 1 in this", ge=1, original="fluxapps.redeploy.probability"),
+    ] = 2
+    redeploy_delay_s: Annotated[
+        float, about("between removal and new install", ge=0, original="fluxapps.redeploy.delay")
+    ] = 30.0
+    redeploy_component_delay_s: Annotated[
+        float, about("between components", ge=0, original="fluxapps.redeploy.composedDelay")
+    ] = 5.0
+    network_tries: Annotated[int, about("subnets tried for an app's network", ge=1, original="fixed, 21")] = (
+        21
+    )
+    stop_grace_s: Annotated[
+        float, about("container stop at machine shutdown, then kill", gt=0, original="fixed, 9 s")
+    ] = 9.0
+
+
+class ImageSettings(Section, frozen=True, kw_only=True):
+    """Image checks and updates (lifecycle.md §16)."""
+
+    compliance_interval_s: Annotated[
+        float, about("removal of blocked images", gt=0, original="fluxapps.imageComplianceIntervalMs")
+    ] = 3600.0
+    update_interval_s: Annotated[
+        float, about("look for newer images", gt=0, original="fluxapps.imageUpdateCheckIntervalMs")
+    ] = 21_600.0
+    update_first_min_s: Annotated[
+        float, about("earliest first look", ge=0, original="fluxapps.imageUpdateInitialDelayMinMs")
+    ] = 600.0
+    update_first_max_s: Annotated[
+        float, about("latest first look", ge=0, original="fluxapps.imageUpdateInitialDelayMaxMs")
+    ] = 1800.0
+    between_apps_s: Annotated[
+        float, about("pause between apps", ge=0, original="fluxapps.imageUpdateDelayBetweenAppsMs")
+    ] = 5.0
+    after_redeploy_s: Annotated[
+        float, about("pause after a redeploy", ge=0, original="fluxapps.imageUpdateDelayAfterRedeployMs")
+    ] = 120.0
+    between_components_s: Annotated[
+        float,
+        about("pause between components", ge=0, original="fluxapps.imageUpdateDelayBetweenComponentsMs"),
+    ] = 1.0
+    registry_token_margin_s: Annotated[
+        float,
+        about("registry tokens are renewed this early", ge=0, original="registryAuth.tokenRefreshBufferMs"),
+    ] = 900.0
+
+
+class MonitorSettings(Section, frozen=True, kw_only=True):
+    """Loops that watch the node and its containers (lifecycle.md §9, §10, §17-§19)."""
+
+    node_interval_s: Annotated[
+        float, about("eviction sweep", gt=0, original="fluxapps.nodeMonitorIntervalMs")
+    ] = 1200.0
+    node_removal_spacing_s: Annotated[
+        float, about("between two removals", ge=0, original="fluxapps.nodeMonitorRemovalDelayMs")
+    ] = 60.0
+    dos_recovery_s: Annotated[
+        float, about("pause after a DOS removal", ge=0, original="fluxapps.nodeMonitorDosRecoveryDelayMs")
+    ] = 600.0
+    confirmation_loss_s: Annotated[
+        float,
+        about("pause after lost confirmation", ge=0, original="fluxapps.nodeMonitorConfirmationLossDelayMs"),
+    ] = 1200.0
+    error_recovery_s: Annotated[
+        float, about("pause after an error", ge=0, original="fluxapps.nodeMonitorErrorRecoveryDelayMs")
+    ] = 120.0
+    check_timeout_s: Annotated[
+        float, about("asking a node that may be evicted", gt=0, original="fluxapps.nodeMonitorCheckTimeoutMs")
+    ] = 10.0
+    min_uptime_s: Annotated[
+        float, about("uptime before peer counts are held against us", ge=0, original="fluxapps.minUpTime")
+    ] = 1800.0
+    availability_interval_s: Annotated[
+        float, about("own reachability check", gt=0, original="fixed, 60 s")
+    ] = 60.0
+    availability_timeout_s: Annotated[
+        float, about("one check by another node", gt=0, original="fixed, 7 s")
+    ] = 7.0
+    cpu_interval_s: Annotated[
+        float, about("CPU throttling pass", gt=0, original="fluxapps.cpuCheckIntervalMs")
+    ] = 900.0
+    port_restore_interval_s: Annotated[
+        float, about("firewall and UPnP restore", gt=0, original="fluxapps.portRestoreIntervalMs")
+    ] = 600.0
+    forced_removal_interval_s: Annotated[
+        float, about("removal of orphan containers", gt=0, original="fluxapps.forceRemovalIntervalMs")
+    ] = 7200.0
+    primary_interval_s: Annotated[
+        float, about("choice of the primary of g: apps", gt=0, original="fluxapps.masterSlaveIntervalMs")
+    ] = 30.0
+    unsynced_removal_s: Annotated[
+        float, about("daemon unsynced this long: apps are removed", gt=0, original="fixed, 2 h")
+    ] = 7200.0
+    crash_backoff_s: Annotated[
+        tuple[Seconds, ...],
+        about("waits before a crashing app is started", min_length=1, original="system.crashBackoffDelaysMs"),
+    ] = (0.0, 30.0, 300.0, 900.0, 1800.0)
+    crash_stable_s: Annotated[
+        float, about("running this long forgives crashes", gt=0, original="system.crashBackoffStableRunMs")
+    ] = 600.0
+
+
+class PortTestSettings(Section, frozen=True, kw_only=True):
+    """Asking other nodes whether an app's ports can be reached (lifecycle.md §18)."""
+
+    bind_delay_s: Annotated[
+        float, about("after opening the listener", ge=0, original="fluxapps.portTestBindDelayMs")
+    ] = 5.0
+    propagation_delay_s: Annotated[
+        float, about("after opening all ports", ge=0, original="fluxapps.portTestPropagationDelayMs")
+    ] = 10.0
+    peer_timeout_s: Annotated[
+        float, about("answer of a testing node", gt=0, original="fluxapps.portTestPeerTimeoutMs")
+    ] = 30.0
+    max_attempts: Annotated[
+        int, about("nodes that are asked", ge=1, original="fluxapps.portTestMaxAttempts")
+    ] = 5
