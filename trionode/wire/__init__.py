@@ -1,1 +1,1 @@
-"""Bytes to values and back: frames, signed envelopes, JavaScript-exact JSON, signatures (docs/spec/wire.md)."""
+"""Bytes to values and back: frames, envelopes, JavaScript-exact JSON, signatures (docs/spec/wire.md)."""

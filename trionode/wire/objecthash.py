@@ -26,7 +26,7 @@ def _string(text: str) -> str:
 _OBJECT_FUNCTION = f"fn:{_string('[native]')}{_string('function-name:Object')}"
 _KEY_PROTOTYPE, _KEY_PROTO, _KEY_CONSTRUCTOR = (f"{_string(key)}:" for key in _PSEUDO)
 _FIRST_PROTO = (
-    f"object:3:{_KEY_PROTOTYPE}Undefined,{_KEY_PROTO}Null,{_KEY_CONSTRUCTOR}{_OBJECT_FUNCTION}object:0:,,"
+    f"object:3:{_KEY_PROTOTYPE}Undefined,{_KEY_PROTO}Null,{_KEY_CONSTRUCTOR}{_OBJECT_FUNCTION}object:0:,"
 )
 
 

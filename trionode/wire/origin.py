@@ -1,4 +1,4 @@
-"""Who may sign what: the origin check and the whole verdict on an envelope (docs/spec/wire.md §9 step 5, §11)."""
+"""Who may sign what: origin check and whole verdict on an envelope (docs/spec/wire.md §9 step 5, §11)."""
 
 from __future__ import annotations
 
@@ -74,10 +74,11 @@ def check_record(record: Envelope, nodes: NodeList) -> OriginVerdict:
     """The origin check for records inside sync answers (§11 Receive): no time checks, target from data."""
     if not _is_version_one(record):
         return OriginVerdict.MALFORMED
-    for field in ("ip", "oldIP"):
-        target = record.data.get(field)
-        if truthy(target):
-            return _owns(nodes.by_address(target), record.pub_key)
+    target = record.data.get("ip")
+    if target is None:
+        target = record.data.get("oldIP")
+    if truthy(target):
+        return _owns(nodes.by_address(target), record.pub_key)
     if not truthy(record.data.get("type")):
         return OriginVerdict.MALFORMED
     return OriginVerdict.OK if nodes.has_pubkey(record.pub_key) else OriginVerdict.NODE_NOT_FOUND

@@ -111,8 +111,8 @@ def verify_message(message: str, signer: str, signature: str) -> bool:
 
 
 def verify_batch(items: Sequence[tuple[str, str, str]]) -> list[bool]:
-    """Verdicts for (message, signer, signature) in order; like `verify_message`, but an empty message counts."""
+    """Verdicts for (message, signer, signature) in order; unlike `verify_message` an empty message counts."""
     return [
-        bool(signer and signature) and _verdict(*(message, signer, signature))
+        bool(signer and signature) and _verdict(message, signer, signature)
         for message, signer, signature in items
     ]

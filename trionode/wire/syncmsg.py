@@ -154,7 +154,9 @@ def temp_item_text(message: dict[str, JsValue]) -> str:
 def chunk_data_text(kind: int, items: Iterable[str], *, done: bool) -> str:
     """J of the data object of one answer, ready for `envelope.seal_text`."""
     version = '"version":1,' if kind == SYNC_TEMP else ""
-    return f'{{"type":"{DATA_TYPES[kind]}",{version}"messages":[{",".join(items)}],"done":{"true" if done else "false"}}}'
+    messages = ",".join(items)
+    flag = "true" if done else "false"
+    return f'{{"type":"{DATA_TYPES[kind]}",{version}"messages":[{messages}],"done":{flag}}}'
 
 
 def chunked(kind: int, items: Iterable[str], *, size: int = CHUNK_RECORDS) -> Iterator[str]:
