@@ -132,6 +132,16 @@ class GossipSettings(Section, frozen=True, kw_only=True):
     max_future_ms: Annotated[int, about("messages further ahead are refused", ge=0, shared=True)] = 120_000
     intake_queue_messages: Annotated[int, about("messages that may wait for intake", ge=1)] = 2000
     verify_slice: Annotated[int, about("signatures checked before other tasks run", ge=1)] = 50
+    intake_queue_bytes: Annotated[int, about("characters of text that may wait for intake", ge=1024)] = (
+        32 * 1024 * 1024
+    )
+    max_text_bytes: Annotated[
+        int,
+        about("longest gossip text, in characters; sync answers that were asked for may be longer", ge=1024),
+    ] = 1024 * 1024
+    hash_request_timeout_s: Annotated[
+        float, about("wait for a requested message before another announcer is asked", gt=0)
+    ] = 3.0
 
 
 class AppStateSettings(Section, frozen=True, kw_only=True):
