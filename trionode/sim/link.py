@@ -64,6 +64,10 @@ class Courier(Protocol):
         """A node has put a message on the wire (before any fault)."""
         ...
 
+    def blocked(self, source: str, target: str) -> BlockMeans | None:
+        """What happens to parcels from `source` to `target`; None if the path is open."""
+        ...
+
     def stuck(self, sender: VirtualLink) -> None:
         """The end holds parcels for a blocked path; release them when it opens."""
         ...
@@ -351,8 +355,9 @@ class VirtualLink:
             if self._held and self._held_since_ms == item:
                 self._finish(LinkClosed(1006, "connection timed out"))
         elif self._closed is not None:
-            if kind in (MESSAGE, PING):
-                self._put(RESET, None)
+            if kind in (MESSAGE, PING) and not self._courier.blocked(self.local_ip, self.remote_ip):
+                # The network no longer keeps this end informed of its path.
+                self._courier.post(now_ms() + self._base_ms, self.other, RESET, None)
         elif kind == MESSAGE and isinstance(item, VirtualMessage):
             if self._closing:
                 self.other._read(item.size_bytes)
