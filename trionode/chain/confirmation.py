@@ -1,0 +1,140 @@
+"""Is this node confirmed, and may it send signed messages? (docs/spec/lifecycle.md §6)
+
+`ConfirmationState` and its three transitions are pure; `Confirmation` polls the daemon and feeds
+them. Published: `confirmation:changed` {confirmed} (the first known value counts as a change),
+`messageCapability:changed` {capable} (not when capability falls with the confirmation), and for
+our own services `chain:capability` {capable} at every change and `chain:stale` {} once per outage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from trionode.chain.port import ChainRpc
+from trionode.config.tree import ChainSettings
+from trionode.errors import ChainError
+from trionode.runtime.bus import EventBus
+from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
+
+CONFIRMED = "CONFIRMED"
+
+
+class ConfirmationState(msgspec.Struct, frozen=True):
+    """What is known. `confirmed` is None until the daemon has answered once."""
+
+    confirmed: bool | None = None
+    can_send: bool = False
+    stale: bool = False
+    last_success_s: float | None = None
+
+
+def after_answer(state: ConfirmationState, status: object, now_s: float) -> ConfirmationState:
+    """The daemon answered `status` (None when its answer held none)."""
+    confirmed = status == CONFIRMED
+    return ConfirmationState(confirmed, state.can_send and confirmed, stale=False, last_success_s=now_s)
+
+
+def after_failure(
+    state: ConfirmationState, now_s: float, *, stale_s: float, expired_s: float
+) -> ConfirmationState:
+    """The daemon did not answer: the value is kept until the last answer is too old."""
+    if state.last_success_s is None:
+        return state
+    age_s = now_s - state.last_success_s
+    expired = age_s > expired_s and state.confirmed is True
+    return msgspec.structs.replace(
+        state,
+        stale=state.stale or age_s > stale_s,
+        confirmed=False if expired else state.confirmed,
+        can_send=state.can_send and not expired,
+    )
+
+
+def with_capability(state: ConfirmationState, *, is_listed: bool) -> ConfirmationState:
+    """`is_listed`: the node list maps our own address to our own public key."""
+    return msgspec.structs.replace(state, can_send=state.confirmed is True and is_listed)
+
+
+def news(before: ConfirmationState, after: ConfirmationState) -> list[tuple[str, dict[str, Any]]]:
+    """The events that tell of the step from `before` to `after`, in publishing order."""
+    events: list[tuple[str, dict[str, Any]]] = []
+    if after.stale and not before.stale:
+        events.append(("chain:stale", {}))
+    if after.confirmed != before.confirmed:
+        events.append(("confirmation:changed", {"confirmed": after.confirmed}))
+    if after.can_send != before.can_send:
+        if after.confirmed:
+            events.append(("messageCapability:changed", {"capable": after.can_send}))
+        events.append(("chain:capability", {"capable": after.can_send}))
+    return events
+
+
+class Confirmation:
+    """Keeps the state current: a poll after every interval, a recheck when the node list changes."""
+
+    def __init__(
+        self,
+        settings: ChainSettings,
+        daemon: ChainRpc,
+        bus: EventBus,
+        counters: Counters,
+        is_listed: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._settings = settings
+        self._daemon = daemon
+        self._bus = bus
+        self._counters = counters
+        self._is_listed = is_listed
+        self._turn = trio.Lock()
+        self.state = ConfirmationState()
+        self.known = Gate()
+        """Opens after the first poll, whatever its outcome."""
+        self.confirmed = Gate()
+        self.can_send = Gate()
+
+    async def run(self) -> None:
+        """Poll for ever; `confirmation_poll_interval_s` after each poll ends."""
+        while True:
+            await self.poll()
+            await trio.sleep(self._settings.confirmation_poll_interval_s)
+
+    async def poll(self) -> None:
+        """Ask the daemon once and take over what follows from its answer or silence."""
+        async with self._turn:
+            try:
+                answer = await self._daemon.call("getzelnodestatus", fresh=True)
+            except ChainError:
+                self._counters.add("chain.confirmation.failed")
+                self._enter(
+                    after_failure(
+                        self.state,
+                        trio.current_time(),
+                        stale_s=self._settings.confirmation_stale_s,
+                        expired_s=self._settings.confirmation_expired_s,
+                    )
+                )
+            else:
+                status = answer.get("status") if isinstance(answer, dict) else None
+                self._enter(after_answer(self.state, status, trio.current_time()))
+            self.known.open()
+            await self._look_up()
+
+    async def recheck(self) -> None:
+        """Work out the message capability anew (the node list or our address changed)."""
+        async with self._turn:
+            await self._look_up()
+
+    async def _look_up(self) -> None:
+        self._enter(with_capability(self.state, is_listed=await self._is_listed()))
+
+    def _enter(self, state: ConfirmationState) -> None:
+        before, self.state = self.state, state
+        self.confirmed.set(state.confirmed is True)
+        self.can_send.set(state.can_send)
+        for name, data in news(before, state):
+            self._bus.publish(name, data)

@@ -1,0 +1,218 @@
+"""The announcer: tells the network what runs here (docs/spec/events.md §9, wire.md §10).
+
+It starts when the node can send and has `announce_min_peers` peers, then sends one `fluxapprunning`
+v2 per interval (measured from the end of a cycle), at once when an app appears or changes, and when
+the message capability is regained. An app that is gone is told by `fluxappremoved`. Own messages
+are applied to the own event log with their signature. An empty v2 is never sent (differences.md).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import trio
+
+from trionode.config.tree import AppStateSettings
+from trionode.errors import TrionodeError
+from trionode.hosting.port import APPS_CHANGED, RunningApp, RunningApps
+from trionode.runtime.bus import Event, EventBus, Subscription
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+from trionode.wire.envelope import Envelope
+
+CAPABILITY = "chain:capability"
+WAKERS = (CAPABILITY, "chain:address", "peers:added", APPS_CHANGED)
+RETRY_S = 60.0
+"""After a failed cycle the next one comes this soon (scaled), not only after the whole interval."""
+
+log = get_logger("hosting.announcer")
+
+
+class Broadcaster(Protocol):
+    """Signs data with the node's key and sends it to every peer."""
+
+    async def broadcast_own(self, data: dict[str, Any]) -> Envelope:
+        """Returns the signed envelope once it has been handed to the peers."""
+        ...
+
+
+class OwnLog(Protocol):
+    """The part of the event log that takes the node's own messages."""
+
+    async def apply_local(self, envelope: Envelope) -> object:
+        """Store and fold an own signed message as if it had been accepted from a peer."""
+        ...
+
+
+class SenderFacts(Protocol):
+    """What the announcer must know from the chain."""
+
+    @property
+    def own_address(self) -> str | None: ...
+    @property
+    def can_send(self) -> bool: ...
+
+
+class Announcer:
+    """Service "announcer".
+
+    `uptime_s`: the machine's uptime. `known_names(address)`: names the own log lists there, so that
+    after a restart the apps that are gone are told too. `peer_count`: live peers, both directions.
+    """
+
+    name = "announcer"
+
+    def __init__(
+        self,
+        settings: AppStateSettings,
+        apps: RunningApps,
+        facts: SenderFacts,
+        broadcaster: Broadcaster,
+        own_log: OwnLog,
+        bus: EventBus,
+        counters: Counters,
+        clock: WallClock,
+        *,
+        peer_count: Callable[[], int],
+        uptime_s: Callable[[], float],
+        known_names: Callable[[str], Iterable[str]] = lambda address: (),
+        static_ip: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._apps = apps
+        self._facts = facts
+        self._broadcaster = broadcaster
+        self._own_log = own_log
+        self._bus = bus
+        self._counters = counters
+        self._clock = clock
+        self._peer_count = peer_count
+        self._uptime_s = uptime_s
+        self._known_names = known_names
+        self._static_ip = static_ip
+        self._address: str | None = None
+        self._announced: dict[str, RunningApp | None] = {}
+        self._since_ms: dict[str, int] = {}
+        self._last_stamp_ms = 0
+        self.last_announced_ms: int | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wait for the start conditions, then announce until cancelled."""
+        with self._bus.subscribe(*WAKERS) as events:
+            task_status.started()
+            while not (self._facts.can_send and self._peer_count() >= self._settings.announce_min_peers):
+                await events.receive()
+            while True:
+                pause_s = await self._cycle()
+                await self._pause(events, trio.current_time() + pause_s)
+
+    async def _pause(self, events: Subscription, until_s: float) -> None:
+        """Return at `until_s`, or earlier when something happened that must be told.
+
+        What happened during a cycle waits in the subscription: however much it was, one more
+        cycle tells it all and finds nothing left to tell afterwards.
+        """
+        with trio.move_on_at(until_s):
+            while True:
+                if self._is_news(await events.receive()):
+                    return
+
+    def _is_news(self, event: Event) -> bool:
+        regained = event.name == CAPABILITY and bool(event.data.get("capable"))
+        return regained or (event.name != "peers:added" and self._differs())
+
+    def _differs(self) -> bool:
+        apps = self._wanted()
+        if apps is None or not self._facts.can_send or self._facts.own_address is None:
+            return False
+        return self._facts.own_address != self._address or {app.name: app for app in apps} != self._announced
+
+    async def _cycle(self) -> float:
+        """Tell what is to be told; seconds until the next cycle."""
+        scale = self._settings.time_scale
+        try:
+            await self._tell()
+        except TrionodeError as error:
+            self._counters.add("announcer.failed")
+            log.error("announcement failed", problem=error.message, remedy=error.remedy)
+            return min(RETRY_S, self._settings.announce_interval_s) * scale
+        return self._settings.announce_interval_s * scale
+
+    async def _tell(self) -> None:
+        address, apps = self._facts.own_address, self._wanted()
+        if not self._facts.can_send or address is None or apps is None:
+            self._counters.add("announcer.skipped")
+            return
+        if address != self._address:
+            self._address = address
+            self._announced = dict.fromkeys(self._known_names(address))
+        running = {app.name for app in apps}
+        for name in [name for name in self._announced if name not in running]:
+            await self._tell_removed(name, address)
+        if apps:
+            await self._tell_running(apps, address)
+
+    def _wanted(self) -> tuple[RunningApp, ...] | None:
+        """The apps to announce: no more than peers accept of one node."""
+        apps, limit = self._apps.apps(), self._settings.max_apps_per_node
+        if apps is not None and len(apps) > limit:
+            self._counters.add("announcer.too_many_apps")
+            return apps[:limit]
+        return apps
+
+    async def _tell_running(self, apps: tuple[RunningApp, ...], address: str) -> None:
+        stamp_ms = self._stamp_ms()
+        entries = [self._entry(app, stamp_ms) for app in apps]
+        await self._send(
+            {
+                "type": "fluxapprunning",
+                "version": 2,
+                "apps": entries,
+                "ip": address,
+                "broadcastedAt": stamp_ms,
+                "osUptime": self._uptime_s(),
+                "staticIp": self._static_ip,
+            }
+        )
+        self._announced = {app.name: app for app in apps}
+        self.last_announced_ms = stamp_ms
+        self._counters.add("announcer.announced")
+        self._bus.publish("app:running", {"apps": entries, "ip": address})
+
+    async def _tell_removed(self, name: str, address: str) -> None:
+        await self._send(
+            {
+                "type": "fluxappremoved",
+                "version": 1,
+                "appName": name,
+                "ip": address,
+                "broadcastedAt": self._stamp_ms(),
+            }
+        )
+        del self._announced[name]
+        self._since_ms.pop(name, None)
+        self._counters.add("announcer.removed")
+        self._bus.publish("app:removed", {"name": name})
+
+    async def _send(self, data: dict[str, Any]) -> None:
+        await self._own_log.apply_local(await self._broadcaster.broadcast_own(data))
+
+    def _entry(self, app: RunningApp, now_ms: int) -> dict[str, str]:
+        since_ms = app.running_since_ms
+        if since_ms is None:
+            since_ms = self._since_ms.setdefault(app.name, now_ms)
+        return {"name": app.name, "hash": app.hash, "runningSince": iso_ms(since_ms)}
+
+    def _stamp_ms(self) -> int:
+        # Peers keep the strictly newer of two messages, so two of ours never share a millisecond.
+        self._last_stamp_ms = max(self._clock.now_ms(), self._last_stamp_ms + 1)
+        return self._last_stamp_ms
+
+
+def iso_ms(ms: int) -> str:
+    """Unix milliseconds as JavaScript writes a date: `2026-01-31T12:00:00.000Z`."""
+    moment = datetime.datetime.fromtimestamp(ms // 1000, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
