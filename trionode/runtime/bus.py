@@ -67,6 +67,7 @@ class EventBus:
     def __init__(self, ring: int = 1024) -> None:
         self._ring: deque[Event] = deque(maxlen=ring)
         self._subscriptions: dict[int, Subscription] = {}
+        self._taps: list[Callable[[Event], None]] = []
         self._last_id = 0
         self._next_key = 0
 
@@ -77,6 +78,15 @@ class EventBus:
         self._ring.append(event)
         for subscription in self._subscriptions.values():
             subscription._offer(event)
+        for listener in self._taps:
+            listener(event)
+
+    def tap(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` inside every publish from now on: for observers that must miss nothing.
+
+        It must be quick and must not raise (the simulator's trace uses it).
+        """
+        self._taps.append(listener)
 
     @property
     def last_id(self) -> int:
