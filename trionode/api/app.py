@@ -1,0 +1,157 @@
+"""The HTTP application: every route of the table, served by Quart on Trio.
+
+Quart sees only URL rules; parameters, levels, cache and envelope are applied here once for all
+routes (docs/spec/api.md §1), and handlers never touch the framework.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
+
+from trionode.api.answers import Answer, ApiFailure, Reply, Stream, message, refusal
+from trionode.api.auth import Authority, parse_credentials
+from trionode.api.cache import ResponseCache
+from trionode.api.call import Call, parse_body, parse_query
+from trionode.api.context import ApiContext
+from trionode.api.delivery import preflight, render, respond, stream_response
+from trionode.api.route import Level, Route
+from trionode.api.routes import ROUTES
+from trionode.api.sessions import Sessions
+from trionode.runtime.logs import get_logger
+
+BODY_TIMEOUT_S = 60
+BYPASS_HEADERS = ("x-apicache-bypass", "x-apicache-force-fetch")
+
+log = get_logger("api")
+
+
+def create_app(context: ApiContext) -> QuartTrio:
+    """The application of one node; building it opens nothing and starts nothing."""
+    app = QuartTrio("trionode.api", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = context.settings.api.body_limit_bytes
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    desk = _Desk(context)
+    for route in ROUTES:
+        view = desk.view(route)
+        for rule in route.rules():
+            app.add_url_rule(
+                rule,
+                endpoint=f"{route.method} {rule}",
+                view_func=view,
+                methods=[route.method],
+                provide_automatic_options=False,
+                strict_slashes=False,
+            )
+    app.before_request(_answer_preflight)
+    app.after_request(_allow_all_origins)
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+async def _answer_preflight() -> Response | None:
+    return preflight(request.headers) if request.method == "OPTIONS" else None
+
+
+async def _allow_all_origins(response: Response) -> Response:
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    return response
+
+
+async def _http_error(error: HTTPException) -> Response:
+    """Unknown routes (and methods) are HTML text with status 404; the rest keeps the envelope."""
+    status = error.code or 500
+    if status in (404, 405):
+        page = (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Error</title>\n'
+            f"</head>\n<body>\n<pre>Cannot {html.escape(request.method)} {html.escape(request.path)}</pre>\n"
+            "</body>\n</html>\n"
+        )
+        return Response(page, status=404, content_type="text/html; charset=utf-8")
+    text = f"{error.name}: {error.description}"
+    body = render(Answer("error", message(text), status))
+    return await respond(body, request.method, request.headers, 0)
+
+
+class _Desk:
+    """Serves routes: reads the request, checks the level, asks the handler, keeps the cache."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        self.sessions = Sessions(context.settings.api, context.clock, context.rng)
+        self.authority = Authority(context.settings, self.sessions, context.clock)
+        self._cache = ResponseCache(trio.current_time)
+
+    def view(self, route: Route) -> Callable[..., Awaitable[Response]]:
+        async def serve(**path: str) -> Response:
+            return await self._serve(route, path)
+
+        return serve
+
+    async def _serve(self, route: Route, path: dict[str, str]) -> Response:
+        headers = request.headers
+        cacheable = route.cache_s > 0 and route.level is Level.PUBLIC and "zelidauth" not in headers
+        url = request.full_path
+        if cacheable and not any(name in headers for name in BYPASS_HEADERS):
+            hit = self._cache.get(url)
+            if hit is not None:
+                self._context.counters.add("api.requests.cached")
+                return await respond(hit[0], request.method, headers, hit[1])
+        reply = await self._answer(route, path)
+        if isinstance(reply, Stream):
+            return stream_response(reply)
+        body = render(reply)
+        life_s = 0
+        if cacheable:
+            life_s = min(route.cache_s, reply.life_s) if isinstance(reply, Answer) else route.cache_s
+            self._cache.put(url, body, life_s)
+        return await respond(body, request.method, headers, life_s)
+
+    async def _answer(self, route: Route, path: dict[str, str]) -> Reply:
+        """The handler's reply, or what stands for its failure; the API outlives any handler."""
+        try:
+            call = await self._read(route, path)
+            if not self.authority.allows(route.level, call.credentials):
+                self._context.counters.add("api.requests.refused")
+                return refusal()
+            reply = await route.handler(call)
+        except ApiFailure as failure:
+            self._context.counters.add("api.requests.failed")
+            return failure.answer()
+        except HTTPException:
+            raise
+        except Exception as error:
+            self._context.counters.add("api.requests.crashed")
+            log.exception("request handler failed", route=route.path)
+            return Answer("error", message("Internal error", type(error).__name__), 500)
+        self._context.counters.add("api.requests.answered")
+        return reply
+
+    async def _read(self, route: Route, path: dict[str, str]) -> Call:
+        body: dict[str, Any] = {}
+        if route.method == "POST":
+            try:
+                raw = cast("bytes", await request.get_data(as_text=False))
+            except RequestEntityTooLarge as error:
+                limit = self._context.settings.api.body_limit_bytes
+                raise ApiFailure(f"Body is larger than {limit} bytes", http_status=413) from error
+            except RequestTimeout as error:
+                raise ApiFailure(f"Body did not arrive within {BODY_TIMEOUT_S} s", http_status=408) from error
+            body = parse_body(raw, request.content_type or "")
+        return Call(
+            context=self._context,
+            path=path,
+            query=parse_query(request.query_string.decode("latin-1")),
+            headers=request.headers,
+            body=body,
+            remote_ip=(request.remote_addr or "").removeprefix("::ffff:"),
+            credentials=parse_credentials(request.headers.get("zelidauth", "")),
+            authority=self.authority,
+            sessions=self.sessions,
+        )

@@ -1,0 +1,196 @@
+"""What the API is given: the node's parts, as narrow structural types.
+
+The API reads from the rooms below and calls a few verbs; these protocols list them all. The real
+parts are composed in `trionode.node`; tests use small fakes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trionode.api.dosstate import DosState
+from trionode.api.probe import Probe
+from trionode.chain.port import ChainRpc
+from trionode.config.tree import Settings
+from trionode.peers.closecodes import Direction
+from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.lag import LagStats
+from trionode.runtime.supervisor import ServiceStatus
+from trionode.wire.nodelist import NodeList
+
+
+class ChainPort(Protocol):
+    """What the node knows from its daemons (`chain.facts.ChainFacts`)."""
+
+    @property
+    def nodes(self) -> NodeList: ...
+    @property
+    def own_address(self) -> str | None: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def headers(self) -> int: ...
+    @property
+    def synced(self) -> bool: ...
+    @property
+    def confirmed(self) -> bool: ...
+    @property
+    def can_send(self) -> bool: ...
+    @property
+    def daemon_reachable(self) -> bool | None: ...
+    @property
+    def last_error(self) -> str | None: ...
+
+
+class PeerHandle(Protocol):
+    """One live peer."""
+
+    @property
+    def direction(self) -> Direction: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the link in good order, soon."""
+        ...
+
+
+class TablePort(Protocol):
+    """The live regular peers (`peers.table.PeerTable`)."""
+
+    @property
+    def outbound(self) -> int: ...
+    @property
+    def inbound(self) -> int: ...
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def get(self, key: str) -> PeerHandle | None: ...
+
+    def distinct_ips(self, direction: Direction) -> int: ...
+
+    def rows(self, direction: Direction | None = None, key: str | None = None) -> list[dict[str, Any]]:
+        """The peers with the members of /flux/peers (api.md §6)."""
+        ...
+
+    def unstable(self) -> list[dict[str, Any]]:
+        """{ip, port, disconnects, firstDisconnect} of nodes with 5 or more drops in 2 h."""
+        ...
+
+
+class TopologyPort(Protocol):
+    """What peers report of their own links."""
+
+    def snapshot(self) -> dict[str, dict[str, list[str]]]:
+        """`{reporter: {outbound: [key], inbound: [key]}}`."""
+        ...
+
+
+class PeersPort(Protocol):
+    """What the API needs of the peer service (`peers.service.PeerService`)."""
+
+    @property
+    def table(self) -> TablePort: ...
+    @property
+    def topology(self) -> TopologyPort: ...
+
+    def add_outgoing(self, ip: str, port: int) -> object:
+        """Start an outbound connection in the background."""
+        ...
+
+    def start_discovery(self) -> object:
+        """Start looking for peers when that was left to us; idempotent."""
+        ...
+
+    async def broadcast_own(self, data: dict[str, Any]) -> object:
+        """Sign and send data of our own to all peers."""
+        ...
+
+
+class LocationRow(Protocol):
+    """One location (`appstate.index.LocationView`); payload values as signed, times in ms."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def ip(self) -> str: ...
+    @property
+    def broadcasted_at_ms(self) -> int: ...
+    @property
+    def expire_at_ms(self) -> int: ...
+    @property
+    def running_since_ms(self) -> int: ...
+    @property
+    def os_uptime(self) -> object: ...
+    @property
+    def static_ip(self) -> object: ...
+
+
+class IndexPort(Protocol):
+    """Who runs what where (`appstate.index.LocationIndex`)."""
+
+    def locations(self, name: str | None = None, ip: str | None = None) -> Sequence[LocationRow]:
+        """The rows of an app (whole name, any case), of an address, of both, or all."""
+        ...
+
+    def names(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+
+class LogPort(Protocol):
+    """What the API needs of the event log (`store.eventlog.EventLog`)."""
+
+    @property
+    def index(self) -> IndexPort: ...
+
+    def installing(self, name: str | None = None) -> Sequence[Any]:
+        """Live installing rows: name, ip, broadcasted_at_ms, expire_at_ms."""
+        ...
+
+    def install_errors(self, name: str | None = None) -> Sequence[Any]:
+        """Live install-error rows: name, hash, ip, error, broadcasted_at_ms."""
+        ...
+
+    async def explain(self, name: str, ip: str | None = None) -> Sequence[Any]:
+        """Why an app is or is not listed: the events in order, with the rule that decided."""
+        ...
+
+
+class SupervisorPort(Protocol):
+    """The supervisor's report."""
+
+    def status(self) -> Iterable[ServiceStatus]: ...
+
+
+@dataclass(frozen=True)
+class ApiContext:
+    """Everything `create_app` composes the routes on.
+
+    `rng` makes login phrases and must be a secure source in a real node (`random.SystemRandom()`);
+    `started_s` is the moment of Trio's clock at which the node started; `dos` may be shared with the
+    services that raise it.
+    """
+
+    settings: Settings
+    clock: WallClock
+    bus: EventBus
+    counters: Counters
+    log: LogPort
+    peers: PeersPort
+    chain: ChainPort
+    daemon: ChainRpc
+    bench: ChainRpc
+    supervisor: SupervisorPort
+    probe: Probe
+    rng: random.Random
+    dos: DosState
+    public_key: str
+    started_s: float
+    os_uptime_s: Callable[[], float]
+    lag: LagStats | None = None
