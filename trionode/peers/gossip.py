@@ -1,0 +1,404 @@
+"""The gossip pipeline: from a received text to the event log and on to the other peers (wire.md §9).
+
+The stops, each one function, each rejection counted as `gossip.<stop>.<reason>`:
+intake (fair queue, random delay) -> decode -> dedupe -> verify -> age -> dispatch -> relay. Up to
+the age check everything is synchronous and inline, in slices with a checkpoint after each; the
+event log's durable commit is awaited by a fixed set of appliers. As wire.md §14 recommends, only
+verified envelopes occupy the dedupe cache and are served on request.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+import trio
+
+from trionode.appstate.decision import Decision
+from trionode.config.tree import GossipSettings, NetworkSettings
+from trionode.errors import WireError
+from trionode.peers.badmessages import WrongKey
+from trionode.peers.broadcast import Broadcaster
+from trionode.peers.cache import ExpiringMap, MessageCache
+from trionode.peers.closecodes import bad_origin
+from trionode.peers.facts import NetworkFacts
+from trionode.peers.intake import FairIntake, Item
+from trionode.peers.inventory import Ask, Inventory
+from trionode.peers.outbox import Tier
+from trionode.peers.outgoing import Forms, Outgoing
+from trionode.peers.peer import Peer
+from trionode.peers.table import PeerTable
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+from trionode.wire.envelope import Envelope, decode_envelope
+from trionode.wire.frames import NAK_STALE, Frame, HashRequest, Nak
+from trionode.wire.jsjson import JsValue
+from trionode.wire.nodelist import NodeList
+from trionode.wire.origin import BY_IP_TYPES, OriginVerdict, verify_envelope
+from trionode.wire.textframe import classify, parse_body
+
+log = get_logger("peers.gossip")
+
+APP_STATE_TYPES = BY_IP_TYPES | {"fluxipchanged"}
+SYNC_TYPES = frozenset(
+    ("fluxapptempsync", "fluxapprunningsync", "fluxappinstallingsync", "fluxappinstallingerrorssync")
+)
+APPLIERS = 32
+MAX_APPLYING = 256
+SLICE_S = 0.005
+REPLY_REUSE_S = 0.1
+BAD_ORIGIN_REASON = "too many bad messages"
+
+
+class Ledger(Protocol):
+    """What gossip needs of `store.eventlog.EventLog`."""
+
+    async def ingest(self, envelope: Envelope, *, received_at_ms: int) -> Decision:
+        """Judge a verified envelope; returns when its changes are durable."""
+        ...
+
+
+MessageHandler = Callable[[Envelope, Peer], Awaitable[bool]]
+"""Takes a verified, fresh envelope of one type; True means: relay it."""
+
+SyncChunkHandler = Callable[[Peer, dict[str, JsValue]], None]
+"""Takes a parsed sync response of a marked peer (wire.md §11); must only enqueue."""
+
+
+class _Verified(msgspec.Struct, frozen=True):
+    envelope: Envelope
+    peer: Peer
+
+
+class _Copy(msgspec.Struct, frozen=True):
+    """All of an envelope that is not covered by its content hash, and the hash."""
+
+    data_hash: str
+    version: str
+    timestamp: str
+    pub_key: str
+    signature: str
+
+
+def _copy_of(envelope: Envelope) -> _Copy:
+    return _Copy(
+        envelope.data_hash,
+        repr(envelope.version),
+        repr(envelope.timestamp),
+        envelope.pub_key,
+        envelope.signature,
+    )
+
+
+class Gossip:
+    """Judges what peers send, applies what is new, relays what the log says is worth it.
+
+    `on_frame` takes peer-level messages that arrived as JSON text.
+    """
+
+    def __init__(
+        self,
+        settings: GossipSettings,
+        network: NetworkSettings,
+        *,
+        ledger: Ledger,
+        facts: NetworkFacts,
+        table: PeerTable,
+        broadcaster: Broadcaster,
+        forms: Forms,
+        counters: Counters,
+        clock: WallClock,
+        rng: random.Random,
+    ) -> None:
+        self._settings = settings
+        self._network = network
+        self._ledger = ledger
+        self._facts = facts
+        self._table = table
+        self._broadcaster = broadcaster
+        self._forms = forms
+        self._counters = counters
+        self._clock = clock
+        self._rng = rng
+        self._intake = FairIntake(settings.intake_queue_messages, settings.intake_queue_bytes)
+        self._inventory = Inventory(settings.hash_request_timeout_s)
+        self._cache = MessageCache(settings.cache_entries, settings.cache_ttl_s)
+        self._refused: ExpiringMap[_Copy, tuple[OriginVerdict, NodeList]] = ExpiringMap(
+            settings.cache_entries, settings.cache_ttl_s
+        )
+        self._unlisted: ExpiringMap[str, NodeList] = ExpiringMap(settings.cache_entries, settings.cache_ttl_s)
+        self._replies: ExpiringMap[str, Outgoing] = ExpiringMap(64, REPLY_REUSE_S)
+        self._handlers: dict[str, MessageHandler] = {}
+        self._wake_at_s = float("inf")
+        self._news = trio.Event()
+        self._applying = 0
+        self._send_work, self._receive_work = trio.open_memory_channel[_Verified](MAX_APPLYING)
+        self.on_frame: Callable[[Peer, Frame], None] | None = None
+        self.on_sync_chunk: SyncChunkHandler | None = None
+
+    def register_handler(self, message_type: str, handler: MessageHandler) -> None:
+        """Let another room take the envelopes of one type (e.g. fluxappregister).
+
+        The handler runs in one of the appliers: it may wait, but a long job belongs to its own
+        service. Raises ValueError for a type that is taken.
+        """
+        if message_type in APP_STATE_TYPES or message_type in self._handlers:
+            raise ValueError(f"gossip type {message_type!r} already has a handler")
+        self._handlers[message_type] = handler
+
+    # --- the way in -------------------------------------------------------------------------
+
+    def offer(self, peer: Peer, body: str) -> None:
+        """Queue a received text; never waits. Full queues cost those who filled them."""
+        settings = self._settings
+        delay_ms = self._rng.randint(settings.intake_delay_min_ms, settings.intake_delay_max_ms)
+        due_s = trio.current_time() + delay_ms / 1000
+        dropped = self._intake.put(Item(peer, body, len(body), due_s))
+        if dropped is not None:
+            self._count("intake", "queue_full")
+        if due_s < self._wake_at_s:
+            self._news.set()
+
+    def present(self, peer: Peer, hash_hex: str) -> None:
+        """A peer has announced a message (wire.md §9 Inventory)."""
+        now_s = trio.current_time()
+        if self._cache.get(hash_hex, now_s) is not None:
+            return
+        if self._unlisted.get(hash_hex, now_s) is self._facts.nodes:
+            return
+        first = not len(self._inventory)
+        self._ask(self._inventory.announced(hash_hex, peer.key, now_s))
+        if first and now_s + self._settings.hash_request_timeout_s < self._wake_at_s:
+            self._news.set()
+
+    def requested(self, peer: Peer, hash_hex: str) -> None:
+        """A peer asks for a message: the stored envelope, unchanged, or silence."""
+        now_s = trio.current_time()
+        envelope = self._cache.get(hash_hex, now_s)
+        if envelope is None:
+            self._counters.add("gossip.inventory.not_cached")
+            return
+        reply = self._replies.get(hash_hex, now_s)
+        if reply is None:
+            reply = self._forms.text(envelope.text)
+            self._replies.put(hash_hex, reply, now_s)
+        reply.send(peer, Tier.REPLY)
+
+    def peer_gone(self, peer: Peer) -> None:
+        """What was asked of this peer is asked of another announcer."""
+        for ask in self._inventory.gone(peer.key, trio.current_time()):
+            self._ask(ask)
+
+    def node_list_changed(self) -> None:
+        """Refusals because of the old list are forgotten, wrong keys it explains are forgiven."""
+        self._inventory.lists_changed()
+        nodes = self._facts.nodes
+
+        def agrees(claim: WrongKey) -> bool:
+            entry = nodes.by_address(claim.address)
+            return entry is not None and entry.pubkey == claim.public_key
+
+        for peer in self._table:
+            forgiven = peer.bad.forgive(agrees)
+            if forgiven:
+                self._counters.add("gossip.verify.key_mismatch_forgiven", forgiven)
+
+    def own(self, envelope: Envelope) -> int:
+        """Broadcast an envelope of ours to all peers, paced; how many peers there are.
+
+        It is also cached, so that announcements of it by others are not fetched back.
+        """
+        self._cache.put(envelope.data_hash, envelope, trio.current_time())
+        return self._broadcaster.paced(envelope.text)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(APPLIERS):
+                nursery.start_soon(self._applier)
+            await self._work_off_intake()
+
+    async def _work_off_intake(self) -> None:
+        while True:
+            self._news = trio.Event()
+            now_s = trio.current_time()
+            for ask in self._inventory.overdue(now_s):
+                self._counters.add("gossip.inventory.timeout")
+                self._ask(ask)
+            room = self._judge_slice(now_s)
+            if not room:
+                await trio.lowlevel.checkpoint()
+                if self._applying >= MAX_APPLYING:
+                    await self._news.wait()
+                continue
+            self._wake_at_s = min(
+                self._intake.next_due_s() or float("inf"), self._inventory.next_deadline_s() or float("inf")
+            )
+            with trio.move_on_at(self._wake_at_s):
+                await self._news.wait()
+            self._wake_at_s = float("-inf")
+
+    def _judge_slice(self, now_s: float) -> bool:
+        """Judge what is due; False if the slice ended before the queue did."""
+        for _ in range(self._settings.verify_slice):
+            if self._applying >= MAX_APPLYING:
+                return False
+            item = self._intake.take(now_s)
+            if item is None:
+                return True
+            self._judge(item)
+            if trio.current_time() - now_s > SLICE_S:
+                return False
+        return False
+
+    # --- the stops --------------------------------------------------------------------------
+
+    def _judge(self, item: Item) -> None:
+        """Decode, dedupe, verify and age stops of one text."""
+        peer = item.peer
+        if peer.outbox.closing is not None:
+            self._count("intake", "closing")
+            return
+        envelope = self._decode(peer, item.body)
+        if envelope is None:
+            return
+        now_s = trio.current_time()
+        data_hash = envelope.data_hash
+        if self._cache.get(data_hash, now_s) is not None:
+            self._inventory.resolved(data_hash)
+            self._count("dedupe", "duplicate")
+            return
+        copy = _copy_of(envelope)
+        nodes = self._facts.nodes
+        before = self._refused.get(copy, now_s)
+        if before is not None and (before[0] is OriginVerdict.BAD_SIGNATURE or before[1] is nodes):
+            self._ask(self._inventory.refused(data_hash, peer.key, now_s))
+            self._count("dedupe", "refused_copy")
+            return
+        now_ms = self._clock.now_ms()
+        verdict = verify_envelope(envelope, nodes, now_ms, max_future_ms=self._settings.max_future_ms)
+        if verdict is not OriginVerdict.OK:
+            self._refused.put(copy, (verdict, nodes), now_s)
+            self._refuse(peer, envelope, verdict, nodes, now_s)
+            return
+        self._cache.put(data_hash, envelope, now_s)
+        self._inventory.resolved(data_hash)
+        if now_ms >= envelope.timestamp_ms + self._settings.max_age_ms:
+            self._count("age", "stale")
+            if not peer.ephemeral:
+                self._forms.frame(Nak(data_hash, NAK_STALE)).send(peer, Tier.REPLY)
+            return
+        kind = envelope.type
+        if kind not in APP_STATE_TYPES and kind not in self._handlers:
+            self._count("dispatch", "unknown_type")
+            return
+        self._applying += 1
+        self._send_work.send_nowait(_Verified(envelope, peer))
+
+    def _decode(self, peer: Peer, text: str) -> Envelope | None:
+        try:
+            body = parse_body(text)
+            message = classify(body)
+        except WireError:
+            self._count("decode", "malformed")
+            peer.close_invalid()
+            return None
+        if not isinstance(message, dict):
+            if self.on_frame is not None:
+                self.on_frame(peer, message)
+            return None
+        if peer.sync_requested and self.on_sync_chunk is not None and _data_type(message) in SYNC_TYPES:
+            self.on_sync_chunk(peer, message)
+            return None
+        try:
+            envelope = decode_envelope(message)
+        except WireError:
+            self._count("decode", "not_an_envelope")
+            peer.close_invalid()
+            return None
+        if not envelope.has_integer_timestamp:
+            # Older nodes accept and announce such a message, so its bearer is not to blame.
+            self._count("decode", "timestamp_not_integer")
+            return None
+        return envelope
+
+    def _refuse(
+        self, peer: Peer, envelope: Envelope, verdict: OriginVerdict, nodes: NodeList, now_s: float
+    ) -> None:
+        self._count("verify", verdict.value.replace(" ", "_"))
+        data_hash = envelope.data_hash
+        if verdict is OriginVerdict.NODE_NOT_FOUND and envelope.type in APP_STATE_TYPES:
+            # The address is part of the content: no other copy can do better under this list.
+            self._unlisted.put(data_hash, nodes, now_s)
+            self._inventory.resolved(data_hash)
+            return
+        self._ask(self._inventory.refused(data_hash, peer.key, now_s))
+        if not verdict.is_bad_message:
+            return
+        claim = None
+        if verdict is OriginVerdict.KEY_MISMATCH:
+            if not self._facts.synced:
+                # Our own list may be old; judging others by it would cut off the up-to-date ones.
+                self._counters.add("gossip.verify.key_mismatch_unsynced")
+                return
+            address = envelope.data.get("oldIP" if envelope.type == "fluxipchanged" else "ip")
+            claim = WrongKey(str(address), envelope.pub_key)
+        if peer.bad.add(now_s, claim):
+            self._counters.add("peers.bad_origin_closed")
+            log.info("peer closed", peer=peer.key, reason=BAD_ORIGIN_REASON, last=verdict.value)
+            peer.close(bad_origin(peer.direction), BAD_ORIGIN_REASON)
+
+    async def _applier(self) -> None:
+        while True:
+            verified = await self._receive_work.receive()
+            try:
+                await self._apply(verified.envelope, verified.peer)
+            except Exception as error:
+                self._count("dispatch", "crashed")
+                log.error("message could not be applied", type=verified.envelope.type, exc_info=error)
+            finally:
+                self._applying -= 1
+                if self._applying == MAX_APPLYING - 1:
+                    self._news.set()
+
+    async def _apply(self, envelope: Envelope, peer: Peer) -> None:
+        """Dispatch and relay stops."""
+        if envelope.type in APP_STATE_TYPES:
+            decision = await self._ledger.ingest(envelope, received_at_ms=self._clock.now_ms())
+            if not decision.accepted:
+                self._count(decision.stop or "dispatch", decision.reason or "refused")
+            else:
+                self._counters.add("gossip.accepted")
+            relay = decision.relay
+        else:
+            relay = await self._handlers[envelope.type](envelope, peer)
+            self._counters.add("gossip.handled")
+        if relay:
+            self._relay(envelope, peer)
+
+    def _relay(self, envelope: Envelope, source: Peer) -> None:
+        self._counters.add("gossip.relayed")
+        if self._facts.height >= self._network.hash_relay_height:
+            self._broadcaster.announce(envelope.data_hash, source)
+        else:
+            self._broadcaster.paced(envelope.text, source)
+
+    def _ask(self, ask: Ask | None) -> None:
+        while ask is not None:
+            peer = self._table.get(ask.peer)
+            if peer is not None:
+                self._forms.frame(HashRequest(ask.hash)).send(peer, Tier.GOSSIP)
+                return
+            ask = self._inventory.refused(ask.hash, ask.peer, trio.current_time())
+
+    def _count(self, stop: str, reason: str) -> None:
+        self._counters.add(f"gossip.{stop}.{reason}")
+
+
+def _data_type(message: dict[str, JsValue]) -> str:
+    data = message.get("data")
+    kind = data.get("type") if isinstance(data, dict) else None
+    return kind if isinstance(kind, str) else ""

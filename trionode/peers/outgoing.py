@@ -1,0 +1,77 @@
+"""Outgoing messages in the forms that peers take, each encoded at most once (wire.md §5, §6).
+
+A frame travels as binary to peers with `binaryMessages` and as JSON text to others; a text travels
+with the `T<ms>|` prefix to peers with `transmissionTimestamps` and bare to others. A fan-out to 40
+peers thus prepares at most three messages.
+"""
+
+from __future__ import annotations
+
+from trionode.peers.link import PeerTransport, PreparedMessage
+from trionode.peers.outbox import Tier
+from trionode.peers.peer import Peer
+from trionode.runtime.clock import WallClock
+from trionode.wire.frames import Frame, SyncRequest, encode_frame
+from trionode.wire.textframe import frame_text, with_timestamp
+
+
+class Outgoing:
+    """One message for any number of peers. The prefix carries the time of its first use."""
+
+    def __init__(
+        self,
+        transport: PeerTransport,
+        clock: WallClock,
+        *,
+        text: str | None = None,
+        frame: Frame | None = None,
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._frame = frame
+        self._text = text
+        self._binary: PreparedMessage | None = None
+        self._stamped: PreparedMessage | None = None
+        self._plain: PreparedMessage | None = None
+
+    def form_for(self, peer: Peer) -> PreparedMessage:
+        """The form this peer understands. Raises WireError if the frame has none for it."""
+        if self._frame is not None and (peer.takes_binary or isinstance(self._frame, SyncRequest)):
+            if self._binary is None:
+                self._binary = self._transport.prepare(encode_frame(self._frame))
+            return self._binary
+        if peer.takes_timestamps:
+            if self._stamped is None:
+                stamped = with_timestamp(self._body(), self._clock.now_ms())
+                self._stamped = self._transport.prepare(stamped)
+            return self._stamped
+        if self._plain is None:
+            self._plain = self._transport.prepare(self._body())
+        return self._plain
+
+    def send(self, peer: Peer, tier: Tier) -> None:
+        """Queue the message for a peer; never waits."""
+        peer.outbox.put(self.form_for(peer), tier)
+
+    def _body(self) -> str:
+        if self._text is None:
+            if self._frame is None:
+                raise ValueError("an Outgoing needs a text or a frame")
+            self._text = frame_text(self._frame)
+        return self._text
+
+
+class Forms:
+    """Makes Outgoing values for one node."""
+
+    def __init__(self, transport: PeerTransport, clock: WallClock) -> None:
+        self._transport = transport
+        self._clock = clock
+
+    def text(self, text: str) -> Outgoing:
+        """A gossip or sync message (the text of an envelope)."""
+        return Outgoing(self._transport, self._clock, text=text)
+
+    def frame(self, frame: Frame) -> Outgoing:
+        """A peer-level message."""
+        return Outgoing(self._transport, self._clock, frame=frame)
