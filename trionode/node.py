@@ -1,0 +1,116 @@
+"""The composition root: the only place where the parts of a node are wired together.
+
+`NodeCore` is the node without its outer world: it receives the seams (transport, daemons, store,
+running apps, clock, randomness) and composes the services on them. The simulator builds the very
+same `NodeCore` on virtual seams. `run_node` supplies the real ones, adds the front door, the API and
+the supervisor, and stops when a signal asks for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from trionode.chain.facts import ChainFacts
+from trionode.chain.port import ChainRpc
+from trionode.config.tree import Settings
+from trionode.hosting.announcer import Announcer
+from trionode.hosting.apps_file import AppsFile
+from trionode.hosting.port import FixedApps, RunningApps
+from trionode.peers.link import PeerTransport
+from trionode.peers.service import PeerService
+from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.service import Service
+from trionode.store.eventlog import EventLog
+from trionode.store.port import Store
+from trionode.wire.keys import NodeKey
+
+
+@dataclass(frozen=True)
+class NodeParts:
+    """Everything of the outer world that a node is given.
+
+    `running_apps` None: what `node.apps_file` says, or nothing if that is empty.
+    """
+
+    settings: Settings
+    key: NodeKey
+    clock: WallClock
+    rng: random.Random
+    transport: PeerTransport
+    daemon: ChainRpc
+    bench: ChainRpc
+    store: Store
+    os_uptime_s: Callable[[], float]
+    running_apps: RunningApps | None = None
+
+
+class NodeCore:
+    """The services of one node, composed but not started."""
+
+    def __init__(self, parts: NodeParts) -> None:
+        settings = parts.settings
+        self.settings = settings
+        self.counters = Counters()
+        self.bus = EventBus(ring=settings.api.event_ring)
+        self.log = EventLog(settings.appstate, parts.store, parts.clock, self.bus, self.counters)
+        self.chain = ChainFacts(
+            settings.chain,
+            parts.daemon,
+            parts.bench,
+            self.bus,
+            self.counters,
+            public_key=parts.key.public_key,
+            address=settings.node.address,
+        )
+        self.peers = PeerService(
+            settings,
+            transport=parts.transport,
+            facts=self.chain,
+            log=self.log,
+            bus=self.bus,
+            counters=self.counters,
+            clock=parts.clock,
+            rng=parts.rng,
+            key=parts.key,
+        )
+        self._own_services: list[Service] = []
+        self.announcer = Announcer(
+            settings.appstate,
+            self._running_apps(parts.running_apps),
+            self.chain,
+            self.peers,
+            self.log,
+            self.bus,
+            self.counters,
+            parts.clock,
+            peer_count=lambda: len(self.peers.table),
+            uptime_s=parts.os_uptime_s,
+            known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
+        )
+
+    def _running_apps(self, given: RunningApps | None) -> RunningApps:
+        if given is not None:
+            return given
+        if not self.settings.node.apps_file:
+            return FixedApps(self.bus)
+        apps_file = AppsFile(Path(self.settings.node.apps_file).expanduser(), self.bus, self.counters)
+        self._own_services.append(apps_file)
+        return apps_file
+
+    def services(self) -> list[Service]:
+        """In start order: what a later one needs is ready before it starts."""
+        return [self.log, self.chain, *self._own_services, self.peers, self.announcer]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run all services bare, without restarts: the simulator wants crashes to surface."""
+        async with trio.open_nursery() as nursery:
+            for service in self.services():
+                await nursery.start(service.run)
+            task_status.started()

@@ -1,0 +1,188 @@
+"""One node as an operating-system process: the real seams, the front door, the supervisor.
+
+`run_node` runs until a signal asks for an orderly stop. How the services hang together is decided in
+`trionode.node`; here they meet sockets, files and signals.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from trionode.api.app import create_app
+from trionode.api.context import ApiContext
+from trionode.api.dosstate import DosState
+from trionode.api.frontdoor import FrontDoor
+from trionode.api.probe import TcpProbe
+from trionode.chain.conf import DaemonConf, find_conf, read_conf
+from trionode.chain.rpc import bench_rpc, daemon_rpc
+from trionode.config.tree import Settings
+from trionode.errors import StartupError, TrionodeError, WireError
+from trionode.node import NodeCore, NodeParts
+from trionode.peers.ws import WsTransport
+from trionode.runtime.clock import SystemClock
+from trionode.runtime.lag import LagCanary
+from trionode.runtime.logs import get_logger
+from trionode.runtime.signals import HardExit, watch_signals
+from trionode.runtime.supervisor import Supervisor
+from trionode.store.sqlite import open_store
+from trionode.wire.keys import NodeKey
+
+WILDCARDS = ("0.0.0.0", "::", "")
+DATABASE_FILE = "trionode.sqlite"
+KEY_FILE = "node.key"
+
+
+def daemon_conf(settings: Settings) -> DaemonConf:
+    """The chain daemon's own conf file, the named one or the one found (daemon-rpc.md §1)."""
+    named = settings.chain.daemon_conf
+    return read_conf(Path(named).expanduser() if named else find_conf(os.environ, Path.home()))
+
+
+def load_key(settings: Settings, conf: DaemonConf) -> NodeKey:
+    """The key that signs our messages: `node.key_file`, else DATA_DIR/node.key, else the daemon's.
+
+    Raises StartupError when there is none or it is not a WIF key.
+    """
+    named = settings.node.key_file
+    path = Path(named or f"{settings.node.data_dir}/{KEY_FILE}").expanduser()
+    if named or path.exists():
+        try:
+            wif, source = path.read_text("ascii").strip(), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise StartupError(
+                f"cannot read the node key {path}: {error}",
+                remedy="run `trionode init`, or point node.key_file at the key",
+            ) from error
+    else:
+        wif, source = conf.node_key_wif, "zelnodeprivkey of the chain daemon's conf"
+    if not wif:
+        raise StartupError(
+            "this node has no key",
+            remedy="run `trionode init`, or put zelnodeprivkey into the chain daemon's conf",
+        )
+    try:
+        return NodeKey.from_wif(wif)
+    except WireError as error:
+        raise StartupError(f"{source} is not a node key: {error.message}", remedy="give a WIF key") from error
+
+
+def os_uptime_s() -> float:
+    """Seconds since the machine started."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+async def run_node(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+    """Run one node until SIGINT or SIGTERM; `ready` is called with its API address once it answers.
+
+    Raises StartupError (busy port, unwritable folder, wrong key) and ServiceCrashLoop.
+    """
+    log = get_logger("node")
+    started_s = trio.current_time()
+    source_ip = None if settings.node.bind_host in WILDCARDS else settings.node.bind_host
+    conf = daemon_conf(settings)
+    key = load_key(settings, conf)
+    daemon = daemon_rpc(settings.chain, conf, source_ip=source_ip)
+    bench = bench_rpc(settings.chain, source_ip=source_ip)
+    data_dir = Path(settings.node.data_dir).expanduser()
+    async with open_store(settings.store, data_dir / DATABASE_FILE) as store:
+        core = NodeCore(
+            NodeParts(
+                settings=settings,
+                key=key,
+                clock=SystemClock(),
+                rng=random.Random(),
+                transport=(transport := WsTransport(settings.peers, bind_host=settings.node.bind_host)),
+                daemon=daemon,
+                bench=bench,
+                store=store,
+                os_uptime_s=os_uptime_s,
+            )
+        )
+        supervisor = Supervisor(
+            core.counters,
+            random.Random(),
+            grace_s=settings.node.shutdown_grace_s,
+            settings=settings.supervisor,
+        )
+        lag = LagCanary(settings.system, core.counters)
+        app = create_app(
+            ApiContext(
+                settings=settings,
+                clock=SystemClock(),
+                bus=core.bus,
+                counters=core.counters,
+                log=core.log,
+                peers=core.peers,
+                chain=core.chain,
+                daemon=daemon,
+                bench=bench,
+                supervisor=supervisor,
+                probe=TcpProbe(source_ip),
+                rng=random.SystemRandom(),
+                dos=DosState(core.bus),
+                public_key=key.public_key,
+                started_s=started_s,
+                os_uptime_s=os_uptime_s,
+                lag=lag.stats,
+            )
+        )
+        front_door = FrontDoor(
+            settings.api,
+            host=settings.node.bind_host,
+            port=settings.node.api_port,
+            app=app,
+            transport=transport,
+            on_peer=core.peers.handle_inbound,
+            counters=core.counters,
+            tcp_user_timeout_ms=settings.peers.tcp_user_timeout_ms,
+        )
+
+        def on_ready() -> None:
+            address = f"http://{source_ip or '127.0.0.1'}:{front_door.port}"
+            log.info("ready", api=address, after_s=round(trio.current_time() - started_s, 2))
+            if ready is not None:
+                ready(address)
+
+        for service in [*core.services(), front_door]:
+            supervisor.add(service, essential=True, remedy="see the log above for the reason")
+        supervisor.add(lag, essential=False)
+        log.info("starting", address=settings.node.bind_host, public_key=key.public_key, data=str(data_dir))
+        await _run_until_signalled(supervisor, settings.node.shutdown_grace_s, on_ready)
+    log.info("stopped", reason=supervisor.stop_reason)
+
+
+async def _run_until_signalled(
+    supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]
+) -> None:
+    """Run the supervisor under the signal watch; its own error, not a group, comes out."""
+    failure: TrionodeError | None = None
+    hard_exit = HardExit()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(watch_signals, supervisor, grace_s=grace_s, hard_exit=hard_exit))
+            try:
+                await supervisor.run(task_status=_CallWhenStarted(on_ready))
+            except TrionodeError as error:
+                failure = error
+            nursery.cancel_scope.cancel(reason="the node has stopped")
+    finally:
+        hard_exit.disarm()
+    if failure is not None:
+        raise failure
+
+
+class _CallWhenStarted:
+    """A task status that calls a function instead of waking a starter."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def started(self, value: None = None) -> None:
+        self._call()
