@@ -16,6 +16,8 @@ BlockMeans = Literal["hold", "vanish"]
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """The weather on a link. Times are virtual; probabilities are per message, 0 to 1.
 
+    Time limits (handshake, close, send, unacknowledged bytes) are those of each node's own settings.
+
     A peer link is a reliable stream, so losing one message needs a meaning:
 
     - `vanish`: it is gone and both ends stay connected. Harsher than any TCP connection, and what a
@@ -38,11 +40,6 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes one end may have under way or unread before its next send waits."""
     blocked_means: BlockMeans = "hold"
     """On a blocked path: `hold` is TCP retransmitting, `vanish` a hung program behind a live kernel."""
-    tcp_user_timeout_ms: int = 20_000
-    """How long held bytes may wait for an acknowledgement before their sender gives the link up."""
-    handshake_timeout_ms: int = 10_000
-    invite_timeout_ms: int = 5_000
-    close_timeout_ms: int = 5_000
 
     @property
     def is_faulty(self) -> bool:

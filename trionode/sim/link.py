@@ -14,6 +14,7 @@ from typing import Protocol
 
 import trio
 
+from trionode.config.tree import PeerSettings
 from trionode.peers.link import Hello, LinkClosed, PreparedMessage
 from trionode.sim.conditions import BlockMeans, Conditions
 
@@ -130,6 +131,7 @@ class VirtualLink:
         "_pings",
         "_reader",
         "_reply",
+        "_settings",
         "_window",
         "_writer",
         "blocked",
@@ -138,7 +140,6 @@ class VirtualLink:
         "conditions",
         "id",
         "local_ip",
-        "max_message_bytes",
         "other",
         "remote_hello",
         "remote_ip",
@@ -153,7 +154,7 @@ class VirtualLink:
         hello: Hello,
         conditions: Conditions,
         base_ms: int,
-        max_message_bytes: int,
+        settings: PeerSettings,
     ) -> None:
         self.id = link_id
         self.local_ip = local_ip
@@ -163,7 +164,7 @@ class VirtualLink:
         self.bytes_sent = 0
         self.conditions = conditions
         self.blocked: BlockMeans | None = None
-        self.max_message_bytes = max_message_bytes
+        self._settings = settings
         self.other: VirtualLink = self
         self._courier = courier
         self._base_ms = base_ms
@@ -208,13 +209,8 @@ class VirtualLink:
         if not isinstance(message, VirtualMessage):
             raise TypeError(f"a virtual link sends what its transport prepared, not {type(message).__name__}")
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self._window > self.conditions.window_bytes and self.is_open:
-            try:
-                await self._writer.wait()
-            except trio.Cancelled:
-                # A frame cut short cannot be followed by another one.
-                self.terminate()
-                raise
+        if self._window > self.conditions.window_bytes:
+            await self._room()
         if not self.is_open:
             raise copy_of(self._closed) if self._closed is not None else LinkClosed(1000, by_us=True)
         self.bytes_sent += message.size_bytes
@@ -223,6 +219,18 @@ class VirtualLink:
             return
         self._window += message.size_bytes + FRAME_COST_BYTES
         self._put(MESSAGE, message)
+
+    async def _room(self) -> None:
+        """Wait until the other side has read enough; a send cut short here ends the link."""
+        done = False
+        try:
+            with trio.move_on_after(self._settings.send_timeout_s):
+                while self._window > self.conditions.window_bytes and self.is_open:
+                    await self._writer.wait()
+                done = True
+        finally:
+            if not done:
+                self.terminate()
 
     def _suffer(self, message: VirtualMessage) -> bool:
         """Apply the faults of the weather; True if nothing is left to send."""
@@ -272,7 +280,7 @@ class VirtualLink:
     def _hold(self, kind: int, item: Item) -> None:
         if not self._held:
             self._held_since_ms = now_ms()
-            give_up_ms = self._held_since_ms + self.conditions.tcp_user_timeout_ms
+            give_up_ms = self._held_since_ms + self._settings.tcp_user_timeout_ms
             self._courier.post(give_up_ms, self, UNACKNOWLEDGED, self._held_since_ms)
             self._courier.stuck(self)
         self._held.append((kind, item))
@@ -304,7 +312,7 @@ class VirtualLink:
             raise copy_of(self._closed)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close handshake, bounded by `close_timeout_ms`, then abort."""
+        """Close handshake, bounded by `peers.close_timeout_s`, then abort."""
         if not self.is_open:
             await trio.lowlevel.checkpoint()
             return
@@ -313,7 +321,7 @@ class VirtualLink:
         self._put(CLOSE, LinkClosed(code, reason))
         done = False
         try:
-            with trio.move_on_after(self.conditions.close_timeout_ms / 1000):
+            with trio.move_on_after(self._settings.close_timeout_s):
                 await self._reply.wait()
                 done = True
         finally:
@@ -361,7 +369,7 @@ class VirtualLink:
         elif kind == MESSAGE and isinstance(item, VirtualMessage):
             if self._closing:
                 self.other._read(item.size_bytes)
-            elif item.size_bytes > self.max_message_bytes:
+            elif item.size_bytes > self._settings.max_message_bytes:
                 self._put(CLOSE, LinkClosed(1009, "message too big"))
                 self._finish(LinkClosed(1009, "message too big", by_us=True))
             else:

@@ -13,14 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
+from trionode.config.tree import PeerSettings
 from trionode.peers.link import DialError, Hello, InboundHandler, Link
 from trionode.sim.link import VirtualLink, VirtualMessage
 from trionode.sim.network import VirtualNetwork
 
 InviteHandler = Callable[[str, str], Awaitable[None]]
 """(TCP source address, address in the request's path); errors of a refusal are the API's affair."""
-
-DEFAULT_MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 
 
 class Upgrade:
@@ -98,13 +97,12 @@ class VirtualTransport:
         network: VirtualNetwork,
         ip: str,
         port: int = 16127,
-        *,
-        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        settings: PeerSettings | None = None,
     ) -> None:
         self.network = network
         self.ip = ip
         self.port = port
-        self._max_message_bytes = max_message_bytes
+        self.settings = settings if settings is not None else PeerSettings()
         self._dials: trio.MemorySendChannel[Upgrade] | None = None
         self._on_invite: InviteHandler | None = None
 
@@ -119,7 +117,7 @@ class VirtualTransport:
             hello,
             network.conditions(self.ip, remote_ip),
             network.base_latency_ms(self.ip, remote_ip),
-            self._max_message_bytes,
+            self.settings,
         )
 
     # --- the way out ---
@@ -136,9 +134,8 @@ class VirtualTransport:
     async def _dial(self, ip: str, port: int, ours: Hello, own_port: int) -> AsyncIterator[Link]:
         upgrade = Upgrade(self.network, self, own_port, ours)
         where = f"{ip}:{port}"
-        limit_ms = self.network.conditions(self.ip, ip).handshake_timeout_ms
         try:
-            with trio.move_on_after(limit_ms / 1000):
+            with trio.move_on_after(self.settings.handshake_timeout_s):
                 target = await self._reach(ip, port, where)
                 if target._dials is None:
                     raise DialError(f"{where} refused the connection")
@@ -171,7 +168,7 @@ class VirtualTransport:
         """Ask a host to dial us; refusals come as an answer, so only silence is an error here."""
         where = f"http://{ip}:{port}"
         answered = False
-        with trio.move_on_after(self.network.conditions(self.ip, ip).invite_timeout_ms / 1000):
+        with trio.move_on_after(self.settings.invite_timeout_s):
             target = await self._reach(ip, port, where)
             if target._on_invite is None:
                 raise DialError(f"{where} answered 404 to an invitation")

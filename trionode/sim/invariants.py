@@ -1,0 +1,203 @@
+"""What must hold after every event of every run, whatever the faults.
+
+- Nothing unverified is stored: every signed document a node commits carries a good signature by the
+  key that the chain lists for its address.
+- The index equals a fold of the log: after a commit, the locations of the touched addresses are what
+  `appstate.view` (the oracle) gives for the stored documents; at intervals all of them are compared.
+- A message is relayed at most once over a link: one announcement per hash, one full text unless the
+  other side asked for another one.
+
+Each check is an independent reimplementation, so a defect of the node cannot hide itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from trionode.appstate.changes import Change, PutCopy, PutEvent
+from trionode.appstate.documents import EVICTED, EventRow, Signed
+from trionode.appstate.view import Document, view
+from trionode.errors import TrionodeError, WireError
+from trionode.sim.link import VirtualLink, VirtualMessage
+from trionode.wire.envelope import decode_envelope
+from trionode.wire.jsjson import parse
+from trionode.wire.jsnumber import number_text
+from trionode.wire.signing import verify_message
+
+HASH_PRESENT, HASH_REQUEST = 0x01, 0x02
+
+
+class InvariantViolation(TrionodeError):
+    """A node broke a rule that must hold in every run."""
+
+    code = "invariant"
+
+
+Violate = Callable[[str, str], None]
+"""(node, what went wrong): notes the first violation and ends the run."""
+
+
+class StoredContent:
+    """Signatures and listed keys of what is stored; one check per distinct document in the world."""
+
+    def __init__(self, key_of: Callable[[str], str | None], violate: Violate) -> None:
+        self._key_of = key_of
+        self._violate = violate
+        self._good: set[tuple[str, str, str]] = set()
+        self.checked = 0
+
+    def check(self, node: str, changes: Iterable[Change]) -> None:
+        """Look at what a node is about to commit."""
+        for change in changes:
+            if isinstance(change, PutEvent):
+                row = change.row
+                if row.type != EVICTED:
+                    self._check_signed(node, f"{row.type} of {row.ip}", row.ip, row.data_text, row.signed)
+            elif isinstance(change, PutCopy):
+                copy = change.copy
+                what = f"signed copy ({copy.kind}) of {copy.ip}"
+                self._check_signed(node, what, copy.ip, copy.data_text, copy.signed)
+
+    def _check_signed(self, node: str, what: str, ip: str, text: str | None, signed: Signed | None) -> None:
+        self.checked += 1
+        if text is None or signed is None:
+            self._violate(node, f"stored {what} without its signed form")
+            return
+        seen = (signed.pub_key, signed.signature, text)
+        if seen in self._good:
+            return
+        timestamp = signed.timestamp
+        stamp = timestamp if isinstance(timestamp, str) else number_text(timestamp)  # type: ignore[arg-type]
+        if self._key_of(ip) != signed.pub_key:
+            self._violate(node, f"stored {what}, signed by {signed.pub_key[:16]}..., not by its listed key")
+        elif not verify_message(f"{signed.version}{text}{stamp}", signed.pub_key, signed.signature):
+            self._violate(node, f"stored {what} with a signature that does not verify")
+        else:
+            self._good.add(seen)
+
+
+def documents_of(rows: Iterable[EventRow]) -> list[Document]:
+    """The stored events as the oracle reads them."""
+    return [Document(row.type, row.ip, row.at_ms, row.expire_at_ms, _data(row.data_text)) for row in rows]
+
+
+def _data(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    value = _parsed.get(text)
+    if value is None:
+        if len(_parsed) > 4096:
+            _parsed.clear()
+        found = parse(text)
+        value = _parsed[text] = found if isinstance(found, dict) else {}
+    return value
+
+
+_parsed: dict[str, dict[str, Any]] = {}
+"""Payloads by text: every node stores the same ones, and they are never changed."""
+
+Fingerprint = list[tuple[Any, ...]]
+
+
+def expected_locations(rows: Iterable[EventRow], now_ms: int, ip: str | None, grace_ms: int) -> Fingerprint:
+    """What the oracle lists for the stored events, comparable with `actual_locations`."""
+    found = view(documents_of(rows), now_ms, ip=ip, grace_ms=grace_ms)
+    return sorted(
+        (
+            (
+                row.name,
+                row.hash,
+                row.ip,
+                row.broadcasted_at_ms,
+                row.running_since,
+                row.os_uptime,
+                row.static_ip,
+            )
+            for row in found
+        ),
+        key=repr,
+    )
+
+
+def actual_locations(rows: Iterable[Any]) -> Fingerprint:
+    """`LocationView` rows in the same form."""
+    return sorted(
+        (
+            (
+                row.name,
+                row.hash,
+                row.ip,
+                row.broadcasted_at_ms,
+                row.running_since,
+                row.os_uptime,
+                row.static_ip,
+            )
+            for row in rows
+        ),
+        key=repr,
+    )
+
+
+class RelayCount:
+    """Announcements and full texts per message and link; a `sim.network.Monitor`."""
+
+    def __init__(self, name_of: Callable[[str], str], violate: Violate) -> None:
+        self._name_of = name_of
+        self._violate = violate
+        self._announced: dict[int, set[int]] = {}
+        self._texts: dict[int, dict[bytes, int]] = {}
+        self._requests: dict[int, dict[bytes, int]] = {}
+        self._hashes: dict[int, bytes | None] = {}
+
+    def sent(self, sender: VirtualLink, message: VirtualMessage) -> None:
+        payload = message.payload
+        if isinstance(payload, bytes):
+            if len(payload) < 21:
+                return
+            if payload[0] == HASH_PRESENT:
+                announced = self._announced.get(sender.id)
+                if announced is None:
+                    announced = self._announced[sender.id] = set()
+                if message.mark in announced:
+                    what = f"announced {payload[1:21].hex()} twice over the link to {sender.remote_ip}"
+                    self._violate(self._name_of(sender.local_ip), what)
+                announced.add(message.mark)
+            elif payload[0] == HASH_REQUEST:
+                asked = self._requests.setdefault(sender.id, {})
+                asked[payload[1:21]] = asked.get(payload[1:21], 0) + 1
+            return
+        digest = self._hash_of(message)
+        if digest is None:
+            return
+        texts = self._texts.setdefault(sender.id, {})
+        texts[digest] = texts.get(digest, 0) + 1
+        asked_for = self._requests.get(sender.other.id, {}).get(digest, 0)
+        if texts[digest] > 1 + asked_for:
+            what = (
+                f"sent {digest.hex()} {texts[digest]} times over the link to {sender.remote_ip}, "
+                f"which asked {asked_for} times"
+            )
+            self._violate(self._name_of(sender.local_ip), what)
+
+    def closed(self, link_id: int) -> None:
+        for counts in (self._announced, self._texts, self._requests):
+            counts.pop(link_id, None)
+
+    def _hash_of(self, message: VirtualMessage) -> bytes | None:
+        """Content hash of a gossip text, None for anything else."""
+        known = self._hashes.get(message.mark, b"")
+        if known != b"":
+            return known
+        if len(self._hashes) > 20_000:
+            self._hashes.clear()
+        payload = message.payload
+        digest: bytes | None = None
+        if isinstance(payload, str):
+            body = payload[payload.find("|") + 1 :] if payload.startswith("T") else payload
+            try:
+                digest = bytes.fromhex(decode_envelope(parse(body)).data_hash)
+            except WireError:
+                digest = None
+        self._hashes[message.mark] = digest
+        return digest
