@@ -62,13 +62,13 @@ class WsConnection(WebSocketConnection):
         self._wire = stream
         self._settings = settings
         self._ours: CloseReason | None = None
-        self._refused = False
         self._bunches: list[str | bytes] = []
         self._queued = 0
         self._room = trio.Event()
         self._pongs: deque[bytes] = deque(maxlen=PONG_BACKLOG)
         self._pong_wanted = trio.Event()
         self._pong_seen = trio.Event()
+        self._pong_count = 0
         self._finished = trio.Event()
         self._crash: Exception | None = None
 
@@ -134,12 +134,12 @@ class WsConnection(WebSocketConnection):
 
     async def ping_and_wait(self) -> None:
         """Empty ping; returns on any pong. Raises ConnectionClosed."""
-        seen = self._pong_seen
+        seen, count = self._pong_seen, self._pong_count
         if self._close_reason is not None:
             raise ConnectionClosed(self._close_reason)
         await self._send(wsevents.Ping(payload=b""))
         await seen.wait()
-        if self._close_reason is not None:
+        if self._pong_count == count:
             raise ConnectionClosed(self._close_reason)
 
     async def finish(self, code: int, reason: str) -> None:
@@ -172,8 +172,6 @@ class WsConnection(WebSocketConnection):
         """Read until the connection is gone. Whatever breaks here ends this link only."""
         try:
             await self._reader_task()
-            if self._refused:
-                await self._discard()
         except Exception as error:  # noqa: BLE001 - told to the caller as the cause of LinkClosed
             self._crash = error
             self.abort("internal error")
@@ -188,6 +186,7 @@ class WsConnection(WebSocketConnection):
     async def _discard(self) -> None:
         # A socket closed over unread data is reset, and the peer would never see our close frame
         try:
+            await self._wire.send_eof()
             while await self._wire.receive_some():
                 pass
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -218,6 +217,7 @@ class WsConnection(WebSocketConnection):
         self._pong_wanted.set()
 
     async def _handle_pong_event(self, event: wsevents.Pong) -> None:
+        self._pong_count += 1
         self._pong_seen.set()
         self._pong_seen = trio.Event()
 
@@ -273,12 +273,12 @@ class WsConnection(WebSocketConnection):
 
     async def _refuse(self, reason: CloseReason) -> None:
         self._ours = self._close_reason = reason
-        self._refused = True
         self._bunches, self._message_parts = [], []
         await self._send_channel.aclose()
         self._wake()
         self._reader_running = False
         await self._send(wsevents.CloseConnection(code=reason.code, reason=reason.reason))
+        await self._discard()
 
 
 def _join(parts: list[str | bytes]) -> str | bytes:

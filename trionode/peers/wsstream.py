@@ -107,6 +107,10 @@ class LinkStream(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
 
+    async def send_eof(self) -> None:
+        """Nothing more will be sent; reading goes on."""
+        await self._stream.send_eof()
+
     async def aclose(self) -> None:
         await self._stream.aclose()
 
