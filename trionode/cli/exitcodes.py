@@ -18,6 +18,7 @@ _BY_CODE = {
     "startup": CANNOT_START,
     "unreachable": UNREACHABLE,
     "crash_loop": CRASH_LOOP,
+    "cut_short": INTERRUPTED,
 }
 
 

@@ -197,6 +197,12 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     event_stream: Annotated[
         bool, about("serve /flux/eventstream", original="testEventStream (default false)")
     ] = True
+    test_controls: Annotated[
+        bool,
+        about(
+            "let the team set the penalty state (test networks)", original="testEventStream (default false)"
+        ),
+    ] = False
     event_ring: Annotated[int, about("events kept for late readers", ge=1, le=1_000_000)] = 1024
     sse_keepalive_s: Annotated[float, about("comment line on a quiet event stream", gt=0)] = 15.0
     team_id: Annotated[str, about("Flux ID with team rights", original="fluxTeamFluxID", shared=True)] = (

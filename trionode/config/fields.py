@@ -103,7 +103,10 @@ def _accepts(kind: msgspec.inspect.Type, hint: Any = None) -> str:
             return "text like 1.2.3" if kind.pattern.startswith(r"^\d+\.") else f"text like {kind.pattern}"
         return "text, not empty" if kind.min_length else "text"
     if isinstance(kind, inspect.VarTupleType):
-        return f"list of {_accepts(kind.item_type)}{_lengths(kind)}"
+        item = _accepts(kind.item_type)
+        for one, many in (("number", "numbers"), ("text", "texts"), ("table of", "tables of")):
+            item = item.replace(one, many, 1)
+        return f"list of {item}{_lengths(kind)}"
     if isinstance(kind, inspect.StructType):
         return "table of " + ", ".join(entry.name for entry in kind.fields)
     raise TypeError(f"the settings tree has a field of an unforeseen type: {kind!r}")

@@ -37,6 +37,12 @@ class ServiceEnded(TrionodeError):
     code = "service_ended"
 
 
+class StopCutShort(TrionodeError):
+    """The orderly stop was cut short on request (a second signal)."""
+
+    code = "cut_short"
+
+
 class ServiceState(enum.Enum):
     """Where a service is in its life."""
 
@@ -156,9 +162,16 @@ class Supervisor:
             self._start_scope.cancel(reason=reason)
 
     def cut_short(self, reason: str = "cut short") -> None:
-        """Stop waiting for services one by one: cancel whatever is left now."""
+        """Stop waiting for services one by one: cancel whatever is left now.
+
+        `run` then ends with StopCutShort, unless it has a worse error to tell.
+        """
         self.stop(reason)
         self._cut_short = True
+        if self._failure is None:
+            self._failure = StopCutShort(
+                f"stopped at once: {reason}", remedy="stored data is safe; peers notice by themselves"
+            )
         if self._grace_scope is not None:
             self._grace_scope.cancel(reason=reason)
 
