@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,8 +16,9 @@ from trionode.api.app import create_app
 from trionode.api.context import ApiContext
 from trionode.api.dosstate import DosState
 from trionode.api.probe import HttpAnswer
+from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.config.tree import Settings
-from trionode.errors import ChainError
+from trionode.errors import ChainError, PeerError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.supervisor import ServiceStatus
@@ -81,29 +82,25 @@ class Step(msgspec.Struct, frozen=True):
     rule: str
 
 
-@dataclass
-class Log:
-    index: Index = field(default_factory=Index)
-    installing_rows: list[Any] = field(default_factory=list)
-    error_rows: list[Any] = field(default_factory=list)
+class State:
+    def __init__(self) -> None:
+        self.installing_rows: list[InstallingRow] = []
+        self.error_rows: list[InstallErrorRow] = []
 
-    def installing(self, name: str | None = None) -> Sequence[Any]:
+    def installing(self, name: str | None = None) -> Sequence[InstallingRow]:
         return [row for row in self.installing_rows if not name or row.name.lower() == name.lower()]
 
-    def install_errors(self, name: str | None = None) -> Sequence[Any]:
+    def install_errors(self, name: str | None = None) -> Sequence[InstallErrorRow]:
         return [row for row in self.error_rows if not name or row.name.lower() == name.lower()]
+
+
+class Log:
+    def __init__(self) -> None:
+        self.index = Index()
+        self.state = State()
 
     async def explain(self, name: str, ip: str | None = None) -> Sequence[Any]:
         return [Step("kept")]
-
-
-class FakePeer:
-    def __init__(self, direction: Any) -> None:
-        self.direction = direction
-        self.closed: tuple[int, str] | None = None
-
-    def close(self, code: int, reason: str) -> None:
-        self.closed = (code, reason)
 
 
 def peer_row(ip: str, port: str, direction: str) -> dict[str, Any]:
@@ -135,12 +132,10 @@ def peer_row(ip: str, port: str, direction: str) -> dict[str, Any]:
 class Table:
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, Any]] = {}
-        self.handles: dict[str, FakePeer] = {}
         self.unstable_rows: list[dict[str, Any]] = []
 
     def put(self, ip: str, port: str, direction: str) -> None:
         self._rows[f"{ip}:{port}"] = peer_row(ip, port, direction)
-        self.handles[f"{ip}:{port}"] = FakePeer(direction)
 
     @property
     def outbound(self) -> int:
@@ -152,9 +147,6 @@ class Table:
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
-
-    def get(self, key: str) -> FakePeer | None:
-        return self.handles.get(key)
 
     def distinct_ips(self, direction: Any) -> int:
         return len({row["ip"] for row in self.rows(direction)})
@@ -182,17 +174,27 @@ class Peers:
     def __init__(self) -> None:
         self.table = Table()
         self.topology = Topology()
-        self.dialled: list[tuple[str, int]] = []
+        self.dialled: list[tuple[str, int, str]] = []
+        self.closed: list[str] = []
         self.discovery_starts = 0
         self.sent: list[dict[str, Any]] = []
 
-    def add_outgoing(self, ip: str, port: int) -> None:
-        self.dialled.append((ip, port))
+    def add_outgoing(
+        self, ip: str, port: int, *, source_ip: str | None = None, source: Any = "deterministic"
+    ) -> str:
+        if source_ip not in (None, ip):
+            raise PeerError(f"Request ip {source_ip} is not {ip}", remedy="ask for yourself")
+        self.dialled.append((ip, port, source))
+        return f"Outgoing connection to {ip}:{port} initiated"
+
+    def close_peer(self, key: str, reason: str = "purposefully closed") -> bool:
+        self.closed.append(key)
+        return True
 
     def start_discovery(self) -> None:
         self.discovery_starts += 1
 
-    async def broadcast_own(self, data: dict[str, Any]) -> None:
+    def broadcast_own(self, data: dict[str, Any]) -> None:
         self.sent.append(data)
 
 

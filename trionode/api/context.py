@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from trionode.api.dosstate import DosState
 from trionode.api.probe import Probe
+from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.peers.closecodes import Direction
+from trionode.peers.discovery import Source
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -47,17 +49,6 @@ class ChainPort(Protocol):
     def last_error(self) -> str | None: ...
 
 
-class PeerHandle(Protocol):
-    """One live peer."""
-
-    @property
-    def direction(self) -> Direction: ...
-
-    def close(self, code: int, reason: str) -> None:
-        """Close the link in good order, soon."""
-        ...
-
-
 class TablePort(Protocol):
     """The live regular peers (`peers.table.PeerTable`)."""
 
@@ -67,8 +58,6 @@ class TablePort(Protocol):
     def inbound(self) -> int: ...
 
     def __contains__(self, key: str) -> bool: ...
-
-    def get(self, key: str) -> PeerHandle | None: ...
 
     def distinct_ips(self, direction: Direction) -> int: ...
 
@@ -97,15 +86,21 @@ class PeersPort(Protocol):
     @property
     def topology(self) -> TopologyPort: ...
 
-    def add_outgoing(self, ip: str, port: int) -> object:
-        """Start an outbound connection in the background."""
+    def add_outgoing(
+        self, ip: str, port: int, *, source_ip: str | None = None, source: Source = "deterministic"
+    ) -> str:
+        """Dial a node in the background; the text of the answer. Raises PeerError with a refusal."""
         ...
 
-    def start_discovery(self) -> object:
+    def close_peer(self, key: str, reason: str = "purposefully closed") -> bool:
+        """Close a live peer; False if there is none."""
+        ...
+
+    def start_discovery(self) -> None:
         """Start looking for peers when that was left to us; idempotent."""
         ...
 
-    async def broadcast_own(self, data: dict[str, Any]) -> object:
+    def broadcast_own(self, data: dict[str, Any]) -> object:
         """Sign and send data of our own to all peers."""
         ...
 
@@ -143,19 +138,21 @@ class IndexPort(Protocol):
     def __len__(self) -> int: ...
 
 
+class StatePort(Protocol):
+    """Installs in progress and failed ones (`appstate.state.AppState`)."""
+
+    def installing(self, name: str | None = None) -> Sequence[InstallingRow]: ...
+
+    def install_errors(self, name: str | None = None) -> Sequence[InstallErrorRow]: ...
+
+
 class LogPort(Protocol):
     """What the API needs of the event log (`store.eventlog.EventLog`)."""
 
     @property
     def index(self) -> IndexPort: ...
-
-    def installing(self, name: str | None = None) -> Sequence[Any]:
-        """Live installing rows: name, ip, broadcasted_at_ms, expire_at_ms."""
-        ...
-
-    def install_errors(self, name: str | None = None) -> Sequence[Any]:
-        """Live install-error rows: name, hash, ip, error, broadcasted_at_ms."""
-        ...
+    @property
+    def state(self) -> StatePort: ...
 
     async def explain(self, name: str, ip: str | None = None) -> Sequence[Any]:
         """Why an app is or is not listed: the events in order, with the rule that decided."""

@@ -13,6 +13,7 @@ from trionode.api.answers import Answer, ApiFailure, data, iso
 from trionode.api.call import Call
 from trionode.api.context import LocationRow
 from trionode.api.route import ANYTHING, STRING, TEXT_OR_NULL, Param, Route, list_of, object_of
+from trionode.appstate.documents import InstallErrorRow, InstallingRow
 
 LOCATION = object_of(
     name=STRING,
@@ -70,19 +71,19 @@ async def location(call: Call) -> Answer:
 
 
 async def installing(call: Call) -> Answer:
-    return data(_installing_rows(call.context.log.installing()))
+    return data(_installing_rows(call.context.log.state.installing()))
 
 
 async def installing_of(call: Call) -> Answer:
-    return data(_installing_rows(call.context.log.installing(_name(call))))
+    return data(_installing_rows(call.context.log.state.installing(_name(call))))
 
 
 async def install_errors(call: Call) -> Answer:
-    return data(_error_rows(call.context.log.install_errors()))
+    return data(_error_rows(call.context.log.state.install_errors()))
 
 
 async def install_errors_of(call: Call) -> Answer:
-    return data(_error_rows(call.context.log.install_errors(_name(call))))
+    return data(_error_rows(call.context.log.state.install_errors(_name(call))))
 
 
 def _name(call: Call) -> str:
@@ -92,7 +93,7 @@ def _name(call: Call) -> str:
     return name
 
 
-def _installing_rows(rows: Iterable[Any]) -> list[dict[str, Any]]:
+def _installing_rows(rows: Iterable[InstallingRow]) -> list[dict[str, Any]]:
     date = Dates()
     return [
         {
@@ -105,7 +106,7 @@ def _installing_rows(rows: Iterable[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _error_rows(rows: Iterable[Any]) -> list[dict[str, Any]]:
+def _error_rows(rows: Iterable[InstallErrorRow]) -> list[dict[str, Any]]:
     date = Dates()
     return [
         {

@@ -7,16 +7,16 @@ from typing import Any
 from trionode.api.answers import Answer, ApiFailure, success, warning
 from trionode.api.call import Call
 from trionode.api.route import MESSAGE, Field, Level, Param, Route
-from trionode.api.routes.peers import IP, target_of
+from trionode.api.routes.peers import IP, dialled, target_of
 from trionode.errors import TrionodeError, WireError
-from trionode.peers.closecodes import Direction, closed_on_purpose
+from trionode.peers.closecodes import Direction
 from trionode.wire import jsjson
 from trionode.wire.address import peer_key
 
 
 async def set_dos_state(call: Call) -> Answer:
-    """Test networks only: 404 unless the event stream is on, before anything else is looked at."""
-    if not call.context.settings.api.event_stream:
+    """Test networks only: 404 unless `api.test_controls`, before anything else is looked at."""
+    if not call.context.settings.api.test_controls:
         raise ApiFailure("Not enabled on this node", http_status=404)
     if not call.allowed(Level.TEAM):
         raise ApiFailure("Unauthorized. Access denied.", name="Unauthorized", number=401)
@@ -37,12 +37,7 @@ async def start_discovery(call: Call) -> Answer:
 
 
 async def add_peer(call: Call) -> Answer:
-    ip, port = target_of(call.text("ip"))
-    key = peer_key(ip, port)
-    if key in call.context.peers.table:
-        return warning(f"Already connected to {key}")
-    call.context.peers.add_outgoing(ip, port)
-    return success(f"Outgoing connection to {key} initiated")
+    return dialled(call, source_ip=None, source="manual")
 
 
 async def remove_peer(call: Call) -> Answer:
@@ -55,10 +50,9 @@ async def remove_incoming_peer(call: Call) -> Answer:
 
 def _remove(call: Call, direction: Direction) -> Answer:
     key = peer_key(*target_of(call.text("ip")))
-    peer = call.context.peers.table.get(key)
-    if peer is None or peer.direction != direction:
+    peers = call.context.peers
+    if not peers.table.rows(direction, key) or not peers.close_peer(key):
         return warning(f"No {direction} connection to {key}")
-    peer.close(closed_on_purpose(direction), "purposefully closed")
     return success(f"Connection to {key} closed")
 
 
@@ -78,7 +72,7 @@ async def broadcast(call: Call) -> Answer:
     if not call.context.chain.can_send:
         raise ApiFailure("This node may not send messages: it is not confirmed or not listed with its key")
     try:
-        await call.context.peers.broadcast_own(content)
+        call.context.peers.broadcast_own(content)
     except TrionodeError as error:
         raise ApiFailure(error.one_line()) from error
     return success("Message successfully broadcasted to Flux network")

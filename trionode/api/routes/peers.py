@@ -17,8 +17,9 @@ from trionode.api.route import (
     list_of,
     object_of,
 )
-from trionode.errors import WireError
-from trionode.wire.address import bare, peer_key, split_address
+from trionode.errors import PeerError, WireError
+from trionode.peers.discovery import Source
+from trionode.wire.address import is_ipv4, split_address
 
 PEER = object_of(
     ip=STRING,
@@ -104,20 +105,17 @@ async def check_communication(call: Call) -> Answer:
 
 
 async def add_outgoing_peer(call: Call) -> Answer:
-    """A neighbour asks us to dial it; the address must be its own and in the node list."""
-    context = call.context
+    """A neighbour asks us to dial it; the peer service decides (wire.md §3)."""
+    return dialled(call, source_ip=call.remote_ip, source="deterministic")
+
+
+def dialled(call: Call, *, source_ip: str | None, source: Source) -> Answer:
+    """Dial the node of the parameter; a refusal becomes an error message."""
     ip, port = target_of(call.text("ip"))
-    if not context.chain.confirmed:
-        raise ApiFailure("This node is not confirmed")
-    if call.remote_ip != ip:
-        raise ApiFailure(f"Request ip {call.remote_ip} of {ip} doesn't match the ip")
-    key = peer_key(ip, port)
-    if key in context.peers.table:
-        raise ApiFailure(f"Already connected to {key}")
-    if context.chain.nodes.by_address(bare(ip, port)) is None:
-        raise ApiFailure(f"{key} is not in the node list")
-    context.peers.add_outgoing(ip, port)
-    return success(f"Outgoing connection to {key} initiated")
+    try:
+        return success(call.context.peers.add_outgoing(ip, port, source_ip=source_ip, source=source))
+    except PeerError as error:
+        raise ApiFailure(error.message) from error
 
 
 def target_of(text: str) -> tuple[str, int]:
@@ -128,7 +126,7 @@ def target_of(text: str) -> tuple[str, int]:
         ip, port = split_address(text)
     except WireError as error:
         raise ApiFailure(f"Invalid ip: {error.message}") from error
-    if not ip or not all(part.isascii() and part.isdigit() for part in ip.split(".")):
+    if not is_ipv4(ip):
         raise ApiFailure(f"Invalid ip: {text[:60]}")
     return ip, port
 

@@ -1,0 +1,92 @@
+"""`trionode status`: the node at one glance (/trionode/status, docs/api.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from trionode.cli.client import NodeApi, api_of, api_option
+from trionode.cli.render import duration, line, repeat, show_json, table
+
+REJECTIONS_SHOWN = 12
+
+
+@click.command()
+@api_option
+@click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
+@click.option("--watch", is_flag=True, help="Show it again every 2 s.")
+def command(api: str | None, as_json: bool, watch: bool) -> None:
+    """Show how a running node is doing."""
+    node = api_of(api)
+
+    def draw() -> None:
+        _draw(node, as_json=as_json, compact=watch)
+
+    if watch:
+        repeat(draw, clear=not as_json)
+    draw()
+
+
+def _draw(node: NodeApi, *, as_json: bool, compact: bool) -> None:
+    found = node.get("/trionode/status")
+    if as_json:
+        show_json(found, compact=compact)
+        return
+    _overview(found)
+    services = [
+        (
+            service["name"],
+            service["state"],
+            "essential" if service["essential"] else "",
+            service["crashes"],
+            duration(service["ready_for_s"]),
+            service["last_error"] or "",
+        )
+        for service in found["services"]
+    ]
+    click.echo()
+    table(("service", "state", "", "crashes", "ready for", "last error"), services)
+    rejected = found["rejected"][:REJECTIONS_SHOWN]
+    if rejected:
+        click.echo()
+        rows = [(row["count"], row["room"], row["stop"], row["reason"]) for row in rejected]
+        table(("rejected", "room", "stop", "reason"), rows)
+
+
+def _overview(found: dict[str, Any]) -> None:
+    node, peers, apps = found["node"], found["peers"], found["apps"]
+    line(
+        "trionode",
+        f"{found['version']} (as {found['compatibilityVersion']}), up {duration(found['uptimeS'])}",
+    )
+    line("address", node["address"] or "unknown: the benchmark daemon has not told it yet")
+    line("tier", f"{node['tier']}, rank {node['rank']}" if node["tier"] else "not in the node list")
+    line("chain", _chain(found["chain"]))
+    line(
+        "peers",
+        f"{peers['outbound']} out ({peers['outboundIps']} addresses), "
+        f"{peers['inbound']} in ({peers['inboundIps']} addresses)",
+    )
+    line("apps", f"{apps['names']} names, {apps['locations']} locations")
+    lag = found["loopLag"]
+    if lag is not None:
+        line("loop lag", f"p99 {lag['p99_ms']:.1f} ms, worst {lag['max_ms']:.1f} ms (last minute)")
+    dos = node["dos"]
+    if dos["dosState"] or dos["dosMessage"]:
+        line("penalty", f"{dos['dosState']}: {dos['dosMessage'] or 'no message'}")
+
+
+def _chain(chain: dict[str, Any]) -> str:
+    if chain["reachable"] is None:
+        return "daemon not asked yet"
+    if not chain["reachable"]:
+        return f"daemon does not answer: {chain['lastError']}"
+    words = [
+        f"height {chain['height']} of {chain['headers']}",
+        "synced" if chain["synced"] else "not synced",
+        "confirmed" if chain["confirmed"] else "not confirmed",
+        "may send" if chain["canSend"] else "may not send",
+        f"{chain['nodes']} nodes listed",
+    ]
+    return ", ".join(words)
