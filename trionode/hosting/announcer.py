@@ -34,8 +34,8 @@ log = get_logger("hosting.announcer")
 class Broadcaster(Protocol):
     """Signs data with the node's key and sends it to every peer."""
 
-    async def broadcast_own(self, data: dict[str, Any]) -> Envelope:
-        """Returns the signed envelope once it has been handed to the peers."""
+    def broadcast_own(self, data: dict[str, Any]) -> Envelope:
+        """Hands the message to the peers and returns its signed envelope."""
         ...
 
 
@@ -198,7 +198,7 @@ class Announcer:
         self._bus.publish("app:removed", {"name": name})
 
     async def _send(self, data: dict[str, Any]) -> None:
-        await self._own_log.apply_local(await self._broadcaster.broadcast_own(data))
+        await self._own_log.apply_local(self._broadcaster.broadcast_own(data))
 
     def _entry(self, app: RunningApp, now_ms: int) -> dict[str, str]:
         since_ms = app.running_since_ms
