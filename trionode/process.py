@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -20,10 +18,11 @@ from trionode.api.context import ApiContext
 from trionode.api.dosstate import DosState
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import TcpProbe
-from trionode.chain.conf import DaemonConf, find_conf, read_conf
+from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
+from trionode.config.paths import data_dir
 from trionode.config.tree import Settings
-from trionode.errors import StartupError, TrionodeError, WireError
+from trionode.errors import TrionodeError
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.ws import WsTransport
 from trionode.runtime.clock import SystemClock
@@ -36,41 +35,6 @@ from trionode.wire.keys import NodeKey
 
 WILDCARDS = ("0.0.0.0", "::", "")
 DATABASE_FILE = "trionode.sqlite"
-KEY_FILE = "node.key"
-
-
-def daemon_conf(settings: Settings) -> DaemonConf:
-    """The chain daemon's own conf file, the named one or the one found (daemon-rpc.md §1)."""
-    named = settings.chain.daemon_conf
-    return read_conf(Path(named).expanduser() if named else find_conf(os.environ, Path.home()))
-
-
-def load_key(settings: Settings, conf: DaemonConf) -> NodeKey:
-    """The key that signs our messages: `node.key_file`, else DATA_DIR/node.key, else the daemon's.
-
-    Raises StartupError when there is none or it is not a WIF key.
-    """
-    named = settings.node.key_file
-    path = Path(named or f"{settings.node.data_dir}/{KEY_FILE}").expanduser()
-    if named or path.exists():
-        try:
-            wif, source = path.read_text("ascii").strip(), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartupError(
-                f"cannot read the node key {path}: {error}",
-                remedy="run `trionode init`, or point node.key_file at the key",
-            ) from error
-    else:
-        wif, source = conf.node_key_wif, "zelnodeprivkey of the chain daemon's conf"
-    if not wif:
-        raise StartupError(
-            "this node has no key",
-            remedy="run `trionode init`, or put zelnodeprivkey into the chain daemon's conf",
-        )
-    try:
-        return NodeKey.from_wif(wif)
-    except WireError as error:
-        raise StartupError(f"{source} is not a node key: {error.message}", remedy="give a WIF key") from error
 
 
 def os_uptime_s() -> float:
@@ -78,20 +42,18 @@ def os_uptime_s() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-async def run_node(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
-    """Run one node until SIGINT or SIGTERM; `ready` is called with its API address once it answers.
+async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
+    """Run one node until SIGINT or SIGTERM. `key` signs its messages, `conf` is the daemon's own.
 
     Raises StartupError (busy port, unwritable folder, wrong key) and ServiceCrashLoop.
     """
     log = get_logger("node")
     started_s = trio.current_time()
     source_ip = None if settings.node.bind_host in WILDCARDS else settings.node.bind_host
-    conf = daemon_conf(settings)
-    key = load_key(settings, conf)
     daemon = daemon_rpc(settings.chain, conf, source_ip=source_ip)
     bench = bench_rpc(settings.chain, source_ip=source_ip)
-    data_dir = Path(settings.node.data_dir).expanduser()
-    async with open_store(settings.store, data_dir / DATABASE_FILE) as store:
+    folder = data_dir(settings)
+    async with open_store(settings.store, folder / DATABASE_FILE) as store:
         core = NodeCore(
             NodeParts(
                 settings=settings,
@@ -147,13 +109,11 @@ async def run_node(settings: Settings, *, ready: Callable[[str], None] | None = 
         def on_ready() -> None:
             address = f"http://{source_ip or '127.0.0.1'}:{front_door.port}"
             log.info("ready", api=address, after_s=round(trio.current_time() - started_s, 2))
-            if ready is not None:
-                ready(address)
 
         for service in [*core.services(), front_door]:
             supervisor.add(service, essential=True, remedy="see the log above for the reason")
         supervisor.add(lag, essential=False)
-        log.info("starting", address=settings.node.bind_host, public_key=key.public_key, data=str(data_dir))
+        log.info("starting", address=settings.node.bind_host, public_key=key.public_key, data=str(folder))
         await _run_until_signalled(supervisor, settings.node.shutdown_grace_s, on_ready)
     log.info("stopped", reason=supervisor.stop_reason)
 

@@ -25,10 +25,11 @@ _REACH_TIMEOUT_S = 1.0
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """What the checks found out: the key in use, where it came from, and what to warn of."""
+    """What the checks found out: the key in use and its source, the daemon's conf, what to warn of."""
 
     key: NodeKey
     key_source: str
+    conf: DaemonConf
     warnings: tuple[str, ...]
 
 
@@ -43,7 +44,7 @@ def check_all(settings: Settings, env: Mapping[str, str], home: Path) -> Ready:
     warnings = list(_daemon_warnings(settings, conf))
     if found.exposed:
         warnings.append(f"other users can read the node key {found.where}: chmod 600 it")
-    return Ready(key, found.where, tuple(warnings))
+    return Ready(key, found.where, conf, tuple(warnings))
 
 
 def daemon_conf(settings: Settings, env: Mapping[str, str], home: Path) -> DaemonConf:

@@ -48,7 +48,6 @@ def command(
 
     import trio
 
-    from trionode.node import run_node
+    from trionode.process import run_node
 
-    trio.run(run_node, settings)
-    log.info("stopped")
+    trio.run(run_node, settings, ready.key, ready.conf)

@@ -45,7 +45,7 @@ async def look(layout: Layout) -> list[NodeView]:
 def agreed(layout: Layout, views: list[NodeView]) -> bool:
     """True when every node lists exactly what the network runs."""
     expected = layout.expected_locations
-    return all(view.locations == expected for view in views)
+    return all(view.locations is not None and set(view.locations) == expected for view in views)
 
 
 def _ask(place: NodePlace) -> NodeView:
