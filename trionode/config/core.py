@@ -48,7 +48,7 @@ class NodeSettings(Section, frozen=True, kw_only=True):
         about(
             "version told to peers and clients (docs/spec/wire.md §15)",
             pattern=r"^\d+\.\d+\.\d+$",
-            original="version of package.json",
+            original="its own version",
         ),
     ] = "8.13.1"
     shutdown_grace_s: Annotated[float, about("time for a whole orderly stop", gt=0, le=300)] = 5.0

@@ -32,7 +32,7 @@ class PeerSettings(Section, frozen=True, kw_only=True):
     send_timeout_s: Annotated[float, about("one send; when it is over the link is cut", gt=0)] = 20.0
     tcp_user_timeout_ms: Annotated[int, about("TCP_USER_TIMEOUT of the listening socket", ge=0)] = 20_000
     max_message_bytes: Annotated[
-        int, about("largest message, after inflating", ge=1024, original="maxPayload, fixed 100 MiB")
+        int, about("largest message, after inflating", ge=1024, original="fixed, 100 MiB")
     ] = 100 * 1024 * 1024
     compression_threshold_bytes: Annotated[
         int, about("smaller messages are sent uncompressed", ge=0, original="fixed, 128")
@@ -87,7 +87,9 @@ class PeerSettings(Section, frozen=True, kw_only=True):
     dial_spacing_s: Annotated[
         float, about("pause between two dials", ge=0, original="fluxapps.discoveryConnectionDelayMs")
     ] = 0.5
-    invite_timeout_s: Annotated[float, about("one addoutgoingpeer request", gt=0)] = 5.0
+    invite_timeout_s: Annotated[float, about("one addoutgoingpeer request", gt=0, original="fixed, 5 s")] = (
+        5.0
+    )
     invite_backoff_s: Annotated[
         tuple[Seconds, ...],
         about("pauses after failed invitations", min_length=1, original="fluxapps.connectionBackoffMs"),
@@ -95,9 +97,13 @@ class PeerSettings(Section, frozen=True, kw_only=True):
     rate_limit_frames: Annotated[
         int, about("frames a link may send per interval", ge=1, original="fixed, 120")
     ] = 120
-    rate_limit_interval_s: Annotated[float, about("interval of rate_limit_frames", gt=0)] = 1.0
-    rate_limit_idle_s: Annotated[float, about("idle time after which a bucket is forgotten", gt=0)] = 15.0
-    rate_limit_keys: Annotated[int, about("buckets that are kept", ge=1)] = 150
+    rate_limit_interval_s: Annotated[
+        float, about("interval of rate_limit_frames", gt=0, original="fixed, 1 s")
+    ] = 1.0
+    rate_limit_idle_s: Annotated[
+        float, about("idle time after which a bucket is forgotten", gt=0, original="fixed, 15 s")
+    ] = 15.0
+    rate_limit_keys: Annotated[int, about("buckets that are kept", ge=1, original="fixed, 150")] = 150
     bad_message_limit: Annotated[
         int, about("bad messages within the window that close a link", ge=1, original="fixed, 5")
     ] = 5
@@ -124,12 +130,24 @@ class PeerSettings(Section, frozen=True, kw_only=True):
 class GossipSettings(Section, frozen=True, kw_only=True):
     """The gossip pipeline (wire.md §9)."""
 
-    intake_delay_min_ms: Annotated[int, about("shortest random delay before intake", ge=0)] = 1
-    intake_delay_max_ms: Annotated[int, about("longest random delay before intake", ge=0)] = 75
-    cache_entries: Annotated[int, about("messages remembered for requests", ge=1)] = 1000
-    cache_ttl_s: Annotated[float, about("how long they are remembered", gt=0)] = 300.0
-    max_age_ms: Annotated[int, about("older messages are refused", ge=1, shared=True)] = 300_000
-    max_future_ms: Annotated[int, about("messages further ahead are refused", ge=0, shared=True)] = 120_000
+    intake_delay_min_ms: Annotated[
+        int, about("shortest random delay before intake", ge=0, original="fixed, 1")
+    ] = 1
+    intake_delay_max_ms: Annotated[
+        int, about("longest random delay before intake", ge=0, original="fixed, 75")
+    ] = 75
+    cache_entries: Annotated[int, about("messages remembered for requests", ge=1, original="fixed, 1000")] = (
+        1000
+    )
+    cache_ttl_s: Annotated[float, about("how long they are remembered", gt=0, original="fixed, 5 min")] = (
+        300.0
+    )
+    max_age_ms: Annotated[
+        int, about("older messages are refused", ge=1, shared=True, original="fixed, 5 min")
+    ] = 300_000
+    max_future_ms: Annotated[
+        int, about("messages further ahead are refused", ge=0, shared=True, original="fixed, 120 s")
+    ] = 120_000
     intake_queue_messages: Annotated[int, about("messages that may wait for intake", ge=1)] = 2000
     verify_slice: Annotated[int, about("signatures checked before other tasks run", ge=1)] = 50
     intake_queue_bytes: Annotated[int, about("characters of text that may wait for intake", ge=1024)] = (
@@ -179,11 +197,15 @@ class AppStateSettings(Section, frozen=True, kw_only=True):
     dispatch_age_ms: Annotated[
         int, about("older messages are not dispatched", ge=1, original="fixed, 5 min")
     ] = 300_000
-    max_future_ms: Annotated[int, about("records further ahead are refused", ge=0)] = 120_000
+    max_future_ms: Annotated[
+        int, about("records further ahead are refused", ge=0, original="fixed, 120 s")
+    ] = 120_000
     max_apps_per_node: Annotated[
         int, about("entries of a running message", ge=1, original="fluxapps.maxAppsPerNode", shared=True)
     ] = 200
-    max_sync_records: Annotated[int, about("records of one sync response", ge=1)] = 2500
+    max_sync_records: Annotated[int, about("records of one sync response", ge=1, original="fixed, 2500")] = (
+        2500
+    )
     announce_interval_s: Annotated[
         float, about("running broadcast", gt=0, original="fluxapps.peerNotifyIntervalMs")
     ] = 3600.0
