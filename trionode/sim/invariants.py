@@ -68,7 +68,7 @@ class StoredContent:
         if seen in self._good:
             return
         timestamp = signed.timestamp
-        stamp = timestamp if isinstance(timestamp, str) else number_text(timestamp)  # type: ignore[arg-type]
+        stamp = timestamp if isinstance(timestamp, str) else number_text(timestamp)
         if self._key_of(ip) != signed.pub_key:
             self._violate(node, f"stored {what}, signed by {signed.pub_key[:16]}..., not by its listed key")
         elif not verify_message(f"{signed.version}{text}{stamp}", signed.pub_key, signed.signature):
@@ -149,8 +149,10 @@ class RelayCount:
         self._texts: dict[int, dict[bytes, int]] = {}
         self._requests: dict[int, dict[bytes, int]] = {}
         self._hashes: dict[int, bytes | None] = {}
+        self.count = 0
 
     def sent(self, sender: VirtualLink, message: VirtualMessage) -> None:
+        self.count += 1
         payload = message.payload
         if isinstance(payload, bytes):
             if len(payload) < 21:

@@ -38,6 +38,10 @@ class Monitor(Protocol):
         """Called for every message a node sends, before faults."""
         ...
 
+    def closed(self, link_id: int) -> None:
+        """This end is closed; nothing will be sent on it any more."""
+        ...
+
 
 class VirtualNetwork:
     """Paths between IP addresses and the parcels under way on them."""
@@ -124,6 +128,8 @@ class VirtualNetwork:
     def forget(self, end: VirtualLink) -> None:
         self._ends.pop(end.id, None)
         self._stuck.pop(end.id, None)
+        if self.monitor is not None:
+            self.monitor.closed(end.id)
 
     # --- listeners ---
 
@@ -235,6 +241,12 @@ class VirtualNetwork:
     def unblock(self, source: str, target: str) -> None:
         self._blocked.pop((source, target), None)
         self._paths_changed(f"unblock {source} {target}")
+
+    def reset_host(self, ip: str) -> None:
+        """A process at this address died: its kernel resets every connection it had."""
+        for end in self.links():
+            if end.local_ip == ip:
+                end.terminate()
 
     def power_cut(self, ip: str) -> None:
         """The host is gone without a word: no reset reaches its peers, nothing answers."""

@@ -1,0 +1,148 @@
+"""One node of the simulated world: its identity, what outlives its process, and the process itself.
+
+The process is `trionode.node.NodeCore`, the same composition a real node runs, on virtual seams.
+A kill takes the process and its memory; key, address, apps and store stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+
+import trio
+
+from trionode.chain.port import ChainRpc
+from trionode.config.tree import Settings
+from trionode.hosting.port import APPS_CHANGED, RunningApp
+from trionode.node import NodeCore, NodeParts
+from trionode.peers.link import PeerTransport
+from trionode.peers.service import PeerRefused
+from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import VirtualClock
+from trionode.sim.network import VirtualNetwork
+from trionode.sim.store import WatchedStore
+from trionode.sim.transport import VirtualTransport
+from trionode.wire.address import split_address
+from trionode.wire.keys import NodeKey
+
+
+class SimApps:
+    """The apps of one simulated node; they survive its restarts."""
+
+    def __init__(self, apps: tuple[RunningApp, ...]) -> None:
+        self._apps = apps
+        self.bus: EventBus | None = None
+
+    def apps(self) -> tuple[RunningApp, ...]:
+        return self._apps
+
+    def replace(self, apps: tuple[RunningApp, ...]) -> None:
+        """Run another set of apps from now on; a running node announces the difference."""
+        self._apps = apps
+        if self.bus is not None:
+            self.bus.publish(APPS_CHANGED, {"names": [app.name for app in apps]})
+
+
+class SimNode:
+    """A node that may be running or not. `core` is None while it is not."""
+
+    def __init__(
+        self,
+        number: int,
+        address: str,
+        key: NodeKey,
+        clock: VirtualClock,
+        apps: SimApps,
+        store: WatchedStore,
+        settings: Settings,
+        seed: str,
+    ) -> None:
+        self.number = number
+        self.name = f"node{number}"
+        self.address = address
+        self.ip, self.port = split_address(address)
+        self.key = key
+        self.clock = clock
+        self.apps = apps
+        self.store = store
+        self.settings = settings
+        self.core: NodeCore | None = None
+        self.starts = 0
+        self._seed = seed
+        self._scope: trio.CancelScope | None = None
+        self._ended = trio.Event()
+
+    @property
+    def is_running(self) -> bool:
+        return self.core is not None
+
+    @property
+    def running(self) -> NodeCore:
+        """The process. Raises RuntimeError while the node is down."""
+        if self.core is None:
+            raise RuntimeError(f"{self.name} is not running")
+        return self.core
+
+    async def run(
+        self,
+        network: VirtualNetwork,
+        daemon: ChainRpc,
+        bench: ChainRpc,
+        on_start: Callable[[SimNode, NodeCore], None],
+        ready: trio.Event,
+    ) -> None:
+        """One life of the process: from its start until `stop` or cancellation; sets `ready`."""
+        self.starts += 1
+        self._ended = trio.Event()
+        transport = VirtualTransport(network, self.ip, self.port, self.settings.peers)
+        core = self._compose(transport, daemon, bench)
+        self.core = core
+        self.apps.bus = core.bus
+        on_start(self, core)
+        try:
+            with trio.CancelScope() as self._scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(core.run)
+                    self.store.core = core
+                    await nursery.start(transport.serve, core.peers.handle_inbound, self._on_invite)
+                    ready.set()
+        finally:
+            self.core = self.store.core = None
+            self.apps.bus = None
+            self._scope = None
+            self._ended.set()
+
+    def _compose(self, transport: PeerTransport, daemon: ChainRpc, bench: ChainRpc) -> NodeCore:
+        started_s = trio.current_time()
+        return NodeCore(
+            NodeParts(
+                settings=self.settings,
+                key=self.key,
+                clock=self.clock,
+                rng=random.Random(f"{self._seed}/life {self.starts}"),
+                transport=transport,
+                daemon=daemon,
+                bench=bench,
+                store=self.store,
+                running_apps=self.apps,
+                os_uptime_s=lambda: round(trio.current_time() - started_s, 2),
+            )
+        )
+
+    async def _on_invite(self, source_ip: str, address: str) -> None:
+        """What GET /flux/addoutgoingpeer does (docs/spec/wire.md §3), its refusals included."""
+        await trio.lowlevel.checkpoint()
+        ip, port = split_address(address)
+        if self.core is not None:
+            with contextlib.suppress(PeerRefused):  # a refusal is an answer, and HTTP 200
+                self.core.peers.add_outgoing(ip, port, source_ip=source_ip)
+
+    async def stop(self) -> None:
+        """End the process and wait until it is gone; it may say goodbye to its peers (1001)."""
+        if self._scope is not None:
+            self._scope.cancel(reason="the simulator stopped this node")
+            await self._ended.wait()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.address}{'' if self.is_running else ' down'}>"

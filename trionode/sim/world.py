@@ -1,0 +1,292 @@
+"""The simulated world: nodes, chain and network on one virtual clock, all from one seed.
+
+A scenario gets a `World`, starts and breaks things, and waits for what should come true. Every random
+choice descends from the seed; deliveries and node events are folded into `world.trace`. The first
+violated invariant or crashed node ends the run with a report of seed, virtual time and replay command.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Self
+from zlib import crc32
+
+import msgspec
+import trio
+
+from trionode.config.tree import Settings
+from trionode.errors import TrionodeError
+from trionode.hosting.port import RunningApp
+from trionode.node import NodeCore
+from trionode.runtime.bus import Event
+from trionode.runtime.clock import VirtualClock
+from trionode.sim.chain import VirtualChain
+from trionode.sim.chainnodes import StubNode
+from trionode.sim.checks import Checks
+from trionode.sim.conditions import CALM, Conditions
+from trionode.sim.invariants import InvariantViolation
+from trionode.sim.link import now_ms
+from trionode.sim.network import VirtualNetwork
+from trionode.sim.node import SimApps, SimNode
+from trionode.sim.store import WatchedStore
+from trionode.sim.trace import Trace
+from trionode.wire.keys import NodeKey
+
+SETTLE_S = 0.02
+"""`until` looks at most this often, so that a burst of news is one look."""
+
+
+class ScenarioFailed(TrionodeError):
+    """Something that a scenario waits for did not come true in time."""
+
+    code = "scenario"
+
+
+class WorldPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How to build a world. `settings` are those of every node, apart from key and address."""
+
+    nodes: int = 16
+    apps_per_node: int = 2
+    conditions: Conditions = CALM
+    settings: Settings = Settings()
+    clock_skew_ms: int = 0
+    """Each node's wall clock is off by up to this much, either way."""
+    start_spacing_s: float = 0.5
+    block_interval_s: float = 120.0
+    tick_ms: int = 1
+    checks: bool = True
+
+
+def address_of(number: int) -> str:
+    """Address of the node with this number: every node has a /16 of its own (docs/spec/wire.md §3)."""
+    return f"{20 + number // 200}.{1 + number % 200}.10.1"
+
+
+class World:
+    """Use `async with World.open(plan, seed=...) as world`."""
+
+    def __init__(self, plan: WorldPlan, seed: int) -> None:
+        self.plan = plan
+        self.seed = seed
+        self.trace = Trace()
+        self.rng = random.Random(f"{seed}/scenario")
+        self.network = VirtualNetwork(
+            random.Random(f"{seed}/network"), plan.conditions, self.trace, tick_ms=plan.tick_ms
+        )
+        self.failure: TrionodeError | None = None
+        self._news = trio.Event()
+        self._scope = trio.CancelScope()
+        # A start waits until its process is ready, so there is never more than one waiting per caller.
+        self._send_start, self._receive_start = trio.open_memory_channel[tuple[SimNode, trio.Event]](1)
+        self.checks = Checks(self._key_of, self._name_of, self._violate) if plan.checks else None
+        self.nodes = [self._make_node(number) for number in range(plan.nodes)]
+        self._by_ip = {node.ip: node for node in self.nodes}
+        self.chain = VirtualChain(
+            [StubNode(ip=node.address, pubkey=node.key.public_key) for node in self.nodes],
+            block_interval_ms=round(plan.block_interval_s * 1000),
+        )
+        # Keys outlive the list: what was stored while a node was listed stays right.
+        self._keys = {node.address: node.key.public_key for node in self.nodes}
+        if self.checks is not None:
+            self.network.monitor = self.checks.relays
+
+    def _make_node(self, number: int) -> SimNode:
+        rng = random.Random(f"{self.seed}/node {number}")
+        plan = self.plan
+        address = address_of(number)
+        # Every app runs on three nodes, so that each has several locations.
+        names = [f"app{(number * plan.apps_per_node + place) // 3}" for place in range(plan.apps_per_node)]
+        apps = SimApps(tuple(app(name) for name in dict.fromkeys(names)))
+        clock = VirtualClock(skew_ms=rng.randint(-plan.clock_skew_ms, plan.clock_skew_ms))
+        return SimNode(
+            number,
+            address,
+            NodeKey.generate(rng, compressed=bool(number % 2)),
+            clock,
+            apps,
+            WatchedStore(f"node{number}", self.checks),
+            plan.settings,
+            f"{self.seed}/node {number}",
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, plan: WorldPlan, *, seed: int) -> AsyncIterator[Self]:
+        """A world whose network and chain run for the length of the block; no node is started yet.
+
+        Raises InvariantViolation or the failure of a node, whatever the block itself does.
+        """
+        world = cls(plan, seed)
+        with world._scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(world.network.run)
+                nursery.start_soon(world._host_lives)
+                nursery.start_soon(world.chain.run_ticker)
+                world.chain.start_ticker()
+                if world.checks is not None:
+                    nursery.start_soon(world.checks.run, world.nodes)
+                yield world
+                nursery.cancel_scope.cancel(reason="the scenario is over")
+        if world.failure is not None:
+            raise world.failure
+
+    # --- time -------------------------------------------------------------------------------
+
+    @property
+    def now_s(self) -> float:
+        """Virtual seconds since the start."""
+        return trio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the world run for some virtual seconds."""
+        await trio.sleep(seconds)
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> float:
+        """Wait until `condition()`; the virtual seconds it took. Raises ScenarioFailed.
+
+        Looked at whenever a node or the network has news, not on a timer; a condition that becomes
+        true by time alone must be waited for with `sleep`.
+        """
+        start_s = trio.current_time()
+        with trio.move_on_after(timeout_s):
+            while not condition():
+                self._news = trio.Event()
+                await self._news.wait()
+                await trio.sleep(SETTLE_S)
+            return trio.current_time() - start_s
+        raise ScenarioFailed(f"not within {timeout_s:g} virtual seconds: {what}")
+
+    # --- nodes ------------------------------------------------------------------------------
+
+    async def start(self, *nodes: SimNode) -> None:
+        """Start (or restart) nodes that are down; returns when all of them are ready."""
+        for node in nodes:
+            if not self.network.is_up(node.ip):
+                self.network.power_up(node.ip)
+            self.note(f"start {node.name}")
+            ready = trio.Event()
+            await self._send_start.send((node, ready))
+            await ready.wait()
+
+    async def start_all(self) -> None:
+        """Start every node, `start_spacing_s` apart."""
+        for node in self.nodes:
+            await self.start(node)
+            await trio.sleep(self.plan.start_spacing_s)
+
+    async def _host_lives(self) -> None:
+        """Run every process that `start` asks for, side by side."""
+        async with trio.open_nursery() as nursery:
+            async for node, ready in self._receive_start:
+                nursery.start_soon(self._life, node, ready)
+
+    async def _life(self, node: SimNode, ready: trio.Event) -> None:
+        daemon, bench = self.chain.rpc_for(node.address), self.chain.bench_for(node.address)
+        try:
+            await node.run(self.network, daemon, bench, self._started, ready)
+        except Exception as error:
+            # Noted before it unwinds, so that the report names the node.
+            error.add_note(f"in {node!r} at virtual second {trio.current_time():.3f}, seed {self.seed}")
+            raise
+
+    def _started(self, node: SimNode, core: NodeCore) -> None:
+        number = node.number
+
+        def listen(event: Event) -> None:
+            mark = crc32(msgspec.json.encode(event.data))
+            self.trace.add(f"{now_ms()} node{number} {event.name} {mark:x}")
+            self._news.set()
+
+        core.bus.tap(listen)
+
+    async def kill(self, *nodes: SimNode) -> None:
+        """kill -9: the process is gone, its connections are reset, its store stays."""
+        for node in nodes:
+            self.note(f"kill {node.name}")
+            self.network.reset_host(node.ip)
+            await node.stop()
+
+    async def power_cut(self, *nodes: SimNode) -> None:
+        """The machine is gone: like `kill`, but nobody is told and dials time out."""
+        for node in nodes:
+            self.note(f"power cut {node.name}")
+            self.network.power_cut(node.ip)
+            await node.stop()
+
+    async def stop(self, *nodes: SimNode) -> None:
+        """An orderly end of the process: its peers are told."""
+        for node in nodes:
+            self.note(f"stop {node.name}")
+            await node.stop()
+
+    def up(self) -> list[SimNode]:
+        """The nodes that are running."""
+        return [node for node in self.nodes if node.is_running]
+
+    # --- faults -----------------------------------------------------------------------------
+
+    def partition(self, *groups: Iterable[SimNode], one_way: bool = False) -> None:
+        """Cut the network between groups of nodes; see `VirtualNetwork.partition`."""
+        self.network.partition(*([node.ip for node in group] for group in groups), one_way=one_way)
+
+    def heal(self) -> None:
+        """Undo partitions and blocked directions, and give the links calm weather."""
+        self.network.heal()
+        self.network.set_conditions(CALM)
+
+    def note(self, what: str) -> None:
+        """Write a decision of the scenario into the trace and wake `until`."""
+        self.trace.add(f"{now_ms()} {what}")
+        self._news.set()
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def locations(self, node: SimNode) -> dict[tuple[str, str], int]:
+        """What a node answers to "where does everything run": (app, address) -> broadcastedAt."""
+        rows = node.running.log.index.locations()
+        return {(row.name, row.ip): row.broadcasted_at_ms for row in rows}
+
+    def agreed(self) -> bool:
+        """All running nodes give the same locations."""
+        views = [self.locations(node) for node in self.up()]
+        return all(view == views[0] for view in views[1:])
+
+    def knows_all(self, *, about: Iterable[SimNode] | None = None) -> bool:
+        """All running nodes agree, and list every app of the given nodes (default: the running ones)."""
+        wanted = [
+            (app.name, node.address)
+            for node in (self.up() if about is None else about)
+            for app in node.apps.apps()
+        ]
+        for node in self.up():
+            index = node.running.log.index
+            if len(index) < len(wanted):
+                return False
+        views = [self.locations(node) for node in self.up()]
+        return all(key in view for view in views for key in wanted) and self.agreed()
+
+    def peers(self, node: SimNode) -> int:
+        """How many live peers a node has."""
+        return len(node.running.peers.table)
+
+    # --- what went wrong --------------------------------------------------------------------
+
+    def _key_of(self, address: str) -> str | None:
+        return self._keys.get(address)
+
+    def _name_of(self, ip: str) -> str:
+        node = self._by_ip.get(ip)
+        return node.name if node is not None else ip
+
+    def _violate(self, node: str, what: str) -> None:
+        if self.failure is None:
+            at_s = trio.current_time()
+            self.failure = InvariantViolation(f"at virtual second {at_s:.3f}, {node}: {what}")
+            self._scope.cancel(reason="an invariant does not hold")
+
+
+def app(name: str) -> RunningApp:
+    """A running app of this name."""
+    return RunningApp(name, f"{crc32(name.encode()):064x}")
