@@ -113,10 +113,18 @@ def _accepts(kind: msgspec.inspect.Type, hint: Any = None) -> str:
 
 
 def _bounds(kind: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
-    low = f">= {kind.ge:g}" if kind.ge is not None else f"> {kind.gt:g}" if kind.gt is not None else ""
-    high = f"<= {kind.le:g}" if kind.le is not None else f"< {kind.lt:g}" if kind.lt is not None else ""
+    low = f">= {_plain_number(kind.ge)}" if kind.ge is not None else ""
+    if kind.gt is not None:
+        low = f"> {_plain_number(kind.gt)}"
+    high = f"<= {_plain_number(kind.le)}" if kind.le is not None else ""
+    if kind.lt is not None:
+        high = f"< {_plain_number(kind.lt)}"
     text = " and ".join(part for part in (low, high) if part)
     return f" {text}" if text else ""
+
+
+def _plain_number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _lengths(kind: msgspec.inspect.VarTupleType) -> str:
