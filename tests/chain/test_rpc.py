@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import trio
 
 from trionode.chain.conf import parse_conf
 from trionode.chain.http1 import IDLE_LIMIT_S
+from trionode.chain.methods import BENCH_METHODS, DAEMON_METHODS
 from trionode.chain.rpc import HttpRpc, bench_rpc, daemon_rpc
 from trionode.chain.rpccache import ResultCache
 from trionode.config.tree import ChainSettings
@@ -325,3 +328,12 @@ async def test_settings_win_over_the_conf_file() -> None:
     assert daemon_rpc(ChainSettings(), conf).target == "127.0.0.1:1234"
     assert daemon_rpc(ChainSettings(daemon_port=99), conf).target == "127.0.0.1:99"
     assert bench_rpc(ChainSettings()).target == "127.0.0.1:16224"
+
+
+async def test_every_command_of_the_specification_is_known() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "spec" / "daemon-rpc.md").read_text(encoding="utf-8")
+    for section, methods in (("## 4.", DAEMON_METHODS), ("## 6.", BENCH_METHODS)):
+        table = text[text.index(section) :].split("\n## ", 1)[0]
+        named = set(re.findall(r"^\| ([a-z]+)[^|]*\[", table, flags=re.MULTILINE))
+        assert len(named) > 8
+        assert named <= methods, named - methods

@@ -37,6 +37,7 @@ class World:
         self.peers = 12
         self.send_takes_s = 0.0
         self.broken = False
+        self.refusing = False
         self.sent: list[tuple[float, dict[str, Any]]] = []
         self.applied: list[Envelope] = []
         self.announcer = Announcer(
@@ -60,9 +61,10 @@ class World:
         self.sent.append((round(trio.current_time(), 3), data))
         return Envelope(version=1, timestamp=EPOCH_MS, pub_key="02", signature="s", data=data, data_text="")
 
-    async def apply_local(self, envelope: Envelope) -> None:
+    async def apply_local(self, envelope: Envelope) -> Decision:
         await trio.sleep(self.send_takes_s)
         self.applied.append(envelope)
+        return Decision(accepted=not self.refusing, reason="future" if self.refusing else "")
 
     def set_can_send(self, can_send: bool) -> None:
         self.can_send = can_send
@@ -267,6 +269,16 @@ async def test_a_failure_is_counted_and_tried_again_soon(autojump_clock: MockClo
         world.broken = False
         await trio.sleep(31)
         assert world.told() == [(60, RUNNING, ["web"])]
+
+
+@pytest.mark.trio
+async def test_a_message_the_own_log_refuses_is_counted_and_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with announcing(refusing=True) as world:
+        await trio.sleep(30)
+        assert world.counters["announcer.not_applied.future"] == 1
+        assert "refused by the own log" in caplog.text
 
 
 @pytest.mark.trio

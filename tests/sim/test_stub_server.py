@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -16,7 +18,7 @@ from trionode.chain.rpc import HttpRpc
 from trionode.errors import ChainError
 from trionode.sim.chain import VirtualChain
 from trionode.sim.chainnodes import StubNode
-from trionode.sim.stub_server import StubPorts, run_stub
+from trionode.sim.stub_server import StubPorts, main, run_stub
 
 NODES = [StubNode(f"127.0.0.{n}", f"02{n:064x}") for n in (11, 12, 13)]
 
@@ -271,3 +273,16 @@ async def test_credentials_are_checked_when_asked_for() -> None:
             await world.rpc("127.0.0.11", password="wrong").call("getblockcount")
         assert refused.value.rpc_code == 500
         assert "password" in refused.value.remedy
+
+
+def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.json"
+    nodes.write_text('[{"ip": "127.0.0.11"}]')
+    assert main(["--nodes", str(nodes)]) == 1
+    assert "node 1" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        assert main(["--port", str(port)]) == 1
+    message = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}" in message
+    assert "choose another" in message

@@ -15,6 +15,7 @@ import trio
 
 from trionode.chain.conf import DaemonConf
 from trionode.chain.http1 import HttpPoster, HttpReply
+from trionode.chain.methods import BENCH_METHODS, DAEMON_METHODS
 from trionode.chain.port import RpcParams
 from trionode.chain.rpccache import MISS, ResultCache
 from trionode.config.tree import ChainSettings
@@ -195,6 +196,7 @@ def daemon_rpc(
         parallel_calls=settings.daemon_parallel_calls,
         cache=ResultCache(now_s),
         source_ip=source_ip,
+        known_methods=DAEMON_METHODS,
     )
 
 
@@ -214,4 +216,5 @@ def bench_rpc(
         timeout_s=settings.bench_timeout_s,
         parallel_calls=None,
         source_ip=source_ip,
+        known_methods=BENCH_METHODS,
     )

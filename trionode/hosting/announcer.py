@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import trio
 
+from trionode.appstate.decision import Decision
 from trionode.config.tree import AppStateSettings
 from trionode.errors import TrionodeError
 from trionode.hosting.port import APPS_CHANGED, RunningApp, RunningApps
@@ -42,7 +43,7 @@ class Broadcaster(Protocol):
 class OwnLog(Protocol):
     """The part of the event log that takes the node's own messages."""
 
-    async def apply_local(self, envelope: Envelope) -> object:
+    async def apply_local(self, envelope: Envelope) -> Decision:
         """Store and fold an own signed message as if it had been accepted from a peer."""
         ...
 
@@ -198,7 +199,11 @@ class Announcer:
         self._bus.publish("app:removed", {"name": name})
 
     async def _send(self, data: dict[str, Any]) -> None:
-        await self._own_log.apply_local(self._broadcaster.broadcast_own(data))
+        decision = await self._own_log.apply_local(self._broadcaster.broadcast_own(data))
+        if not decision.accepted:
+            # The network has it, our own log refused it: worth a line, since peers may well do the same.
+            self._counters.add(f"announcer.not_applied.{decision.reason}")
+            log.warning("own message refused by the own log", type=data["type"], reason=decision.reason)
 
     def _entry(self, app: RunningApp, now_ms: int) -> dict[str, str]:
         since_ms = app.running_since_ms

@@ -1,0 +1,39 @@
+"""The commands of the two daemons; other names are refused before anything is sent (daemon-rpc.md §2)."""
+
+from __future__ import annotations
+
+_DAEMON_NAMES = """
+addmultisigaddress addnode backupwallet clearbanned createconfirmationtransaction createmultisig
+createrawtransaction createzelnodekey decoderawtransaction decodescript disconnectnode dumpprivkey
+estimatefee estimatepriority fundrawtransaction generate getaddednodeinfo getaddressbalance
+getaddressdeltas getaddressmempool getaddresstxids getaddressutxos getbalance getbenchmarks
+getbenchstatus getbestblockhash getblock getblockchaininfo getblockcount getblockdeltas getblockhash
+getblockhashes getblockheader getblocksubsidy getblocktemplate getchaintips getconnectioncount
+getdeprecationinfo getdifficulty getdoslist getexperimentalfeatures getfluxnodecount
+getfluxnodestatus getinfo getlocalsolps getmempoolinfo getmigrationcount getmininginfo getnettotals
+getnetworkhashps getnetworkinfo getnetworksolps getnewaddress getpeerinfo getrawchangeaddress
+getrawmempool getrawtransaction getreceivedbyaddress getspentinfo getstartlist gettransaction
+gettxout gettxoutproof gettxoutsetinfo getunconfirmedbalance getwalletinfo getzelnodecount
+getzelnodeoutputs getzelnodestatus help importaddress importprivkey importwallet keypoolrefill
+listaddressgroupings listbanned listfluxnodeconf listfluxnodes listlockunspent listreceivedbyaddress
+listsinceblock listtransactions listunspent listzelnodeconf listzelnodes lockunspent ping
+prioritisetransaction rescanblockchain sendfrom sendmany sendrawtransaction sendtoaddress setban
+settxfee signmessage signrawtransaction startdeterministicfluxnode startdeterministiczelnode
+startfluxnode startzelnode stop submitblock validateaddress verifychain verifymessage
+verifytxoutproof viewdeterministicfluxnodelist viewdeterministiczelnodelist zcbenchmark
+zcrawjoinsplit zcrawkeygen zcrawreceive zcsamplejoinsplit zelnodecurrentwinner fluxnodecurrentwinner
+z_exportkey z_exportviewingkey z_exportwallet z_getbalance z_getmigrationstatus z_getnewaddress
+z_getoperationresult z_getoperationstatus z_getpaymentdisclosure z_gettotalbalance z_importkey
+z_importviewingkey z_importwallet z_listaddresses z_listoperationids z_listreceivedbyaddress
+z_listunspent z_mergetoaddress z_sendmany z_setmigration z_shieldcoinbase z_validateaddress
+z_validatepaymentdisclosure z_viewtransaction
+"""
+
+_BENCH_NAMES = """
+decryptmessage decryptrsamessage encryptmessage getbenchmarks getinfo getpublicip getpublickey
+getstatus help restartnodebenchmarks signzelnodetransaction signfluxnodetransaction
+startmultiportbench stop
+"""
+
+DAEMON_METHODS = frozenset(_DAEMON_NAMES.split())
+BENCH_METHODS = frozenset(_BENCH_NAMES.split())
