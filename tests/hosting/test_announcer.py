@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trionode.appstate.decision import Decision
 from trionode.config.tree import AppStateSettings
 from trionode.errors import PeerError
 from trionode.hosting.announcer import Announcer, iso_ms
