@@ -45,6 +45,11 @@ def hash160(data: bytes) -> bytes:
     return RIPEMD160.new(hashlib.sha256(data).digest()).digest()
 
 
+def address_payload(text: str) -> bytes:
+    """Base58Check content, version bytes first. Raises ValueError when text or checksum are wrong."""
+    return base58.b58decode_check(text)
+
+
 def decode_base64(text: str) -> bytes:
     """Base64 as the network reads it: either alphabet, no padding needed, foreign characters skipped."""
     if _PLAIN_BASE64(text):
@@ -94,7 +99,7 @@ def _verdict(message: str, signer: str, signature: str) -> bool:
         # equal keys and equal HASH160 are the same thing, and this needs no hashing
         return key == decode_hex(signer)
     try:
-        payload = base58.b58decode_check(signer)
+        payload = address_payload(signer)
     except ValueError:
         return False
     return payload[1:] == hash160(key)

@@ -1,0 +1,172 @@
+"""The vector files whole, through the same runner as scripts/conformance.py, and the runner itself."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+VECTORS = ROOT / "tests" / "vectors"
+
+
+@pytest.fixture(scope="module")
+def runner() -> Any:
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
+    module = importlib.import_module("runner")
+    module.load_sections()
+    return module
+
+
+@pytest.fixture(scope="module")
+def wire() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((VECTORS / "wire.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def failures(results: dict[str, list[Any]]) -> list[str]:
+    return [f"{o.id}: {o.detail}" for found in results.values() for o in found if o.status == "failed"]
+
+
+def run(runner: Any, tmp_path: Path, document: Any, name: str = "hidden.json") -> dict[str, list[Any]]:
+    path = tmp_path / name
+    path.write_text(json.dumps(document), encoding="utf-8")
+    results: dict[str, list[Any]] = runner.run_file(path)
+    return results
+
+
+@pytest.mark.parametrize("name", ["wire.json", "events.json"])
+def test_file_conforms_whole(runner: Any, name: str) -> None:
+    results = runner.run_file(VECTORS / name)
+    assert failures(results) == []
+    assert all(o.status != "skipped" for found in results.values() for o in found)
+
+
+def test_every_wire_section_is_run_case_by_case(runner: Any, wire: dict[str, Any]) -> None:
+    results = runner.run_file(VECTORS / "wire.json")
+    assert results.keys() == wire.keys() - {"meta"}
+    for section, cases in wire.items():
+        if isinstance(cases, list) and section != "verify_pool_differences_from_verify_message":
+            assert len(results[section]) == len(cases), section
+
+
+def test_file_is_known_by_its_sections_not_by_its_name(
+    runner: Any, wire: dict[str, Any], tmp_path: Path
+) -> None:
+    part = {name: wire[name] for name in ("keys", "envelopes", "sync_requests")}
+    results = run(runner, tmp_path, part, "other.json")
+    assert failures(results) == []
+    assert sum(len(found) for found in results.values()) == 3 + len(wire["envelopes"]) + len(
+        wire["sync_requests"]
+    )
+
+
+def _changed(value: Any) -> Any:
+    """The same kind of value, but another one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        head = "1" if value[:1] != "1" else "2"
+        return head + value[1:]
+    if isinstance(value, list):
+        return [*value, "extra"]
+    if isinstance(value, dict):
+        return {**value, "extra": 1}
+    return "something"
+
+
+EXPECTATIONS = {
+    "magic_hash": "hash",
+    "sign_rfc6979_no_extra_entropy": "signature",
+    "verify_message": "js_valid",
+    "object_hash": "sha1",
+    "json_reserialise": "js",
+    "envelopes": "data_object_hash",
+    "frames_basic": "js_decoded",
+    "sync_requests": "hex",
+    "sync_request_decode_edge": "js_decoded",
+    "binary_dispatch": "js_topology_after",
+    "text_frames": "js_dispatched",
+    "sync_responses": "type",
+    "inbound_cap": "highest_inbound_count_reachable",
+    "discovery": "js_dialled",
+}
+
+
+@pytest.mark.parametrize(("section", "field"), EXPECTATIONS.items())
+def test_a_wrong_expectation_fails(
+    runner: Any, wire: dict[str, Any], tmp_path: Path, section: str, field: str
+) -> None:
+    document = copy.deepcopy(wire)
+    changed = [case for case in document[section] if field in case]
+    for case in changed:
+        case[field] = _changed(case[field])
+    results = run(runner, tmp_path, document)
+    failed = [o for o in results[section] if o.status == "failed"]
+    # cases whose expectation is null and whose frame has no bearing on it stay green
+    assert len(failed) >= max(1, len(changed) // 2)
+
+
+@pytest.mark.parametrize("section", sorted(EXPECTATIONS))
+def test_an_unknown_field_fails(runner: Any, wire: dict[str, Any], tmp_path: Path, section: str) -> None:
+    document = copy.deepcopy(wire)
+    document[section][0]["js_something_new"] = 1
+    results = run(runner, tmp_path, document)
+    assert results[section][0].status == "failed"
+    assert "unknown case shape" in results[section][0].detail
+
+
+def test_an_unknown_section_fails(runner: Any, wire: dict[str, Any], tmp_path: Path) -> None:
+    results = run(runner, tmp_path, {"keys": wire["keys"], "novelty": [{"a": 1}]})
+    assert [o.detail for o in results["novelty"]] == ["unknown section of a wire file"]
+
+
+@pytest.mark.parametrize("document", [[], {}, {"meta": {}}, 5, {"spec_format": [{"input": 1}]}])
+def test_files_without_known_sections_fail(runner: Any, tmp_path: Path, document: Any) -> None:
+    assert failures(run(runner, tmp_path, document))
+
+
+def test_empty_and_misshapen_sections_fail(runner: Any, tmp_path: Path, wire: dict[str, Any]) -> None:
+    for section in [*EXPECTATIONS, "text_send", "rate_limit", "ws_handshake", "node_list_sort", "keys"]:
+        for shape in ([], {}, None, 3, [3]):
+            results = run(runner, tmp_path, {"keys": wire["keys"], section: shape})
+            assert any(o.status == "failed" for o in results[section]), (section, shape)
+
+
+def test_deviations_need_label_and_reason(runner: Any) -> None:
+    known = {"W1": runner.Deviation("W1", "because")}
+    context = runner.Context("events", {}, known)
+    assert runner.deviates("W1", "bug", context).status == "deviates"
+    assert runner.deviates("W1", "quirk", context).status == "failed"
+    assert runner.deviates("W2", "bug", context).status == "failed"
+
+
+@pytest.mark.process
+def test_script_prints_json_and_exit_status(tmp_path: Path, wire: dict[str, Any]) -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "conformance.py")]
+    good = subprocess.run(
+        [*script, str(VECTORS / "wire.json"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert good.returncode == 0, good.stdout[-2000:] + good.stderr[-2000:]
+    told = json.loads(good.stdout)
+    assert told["totals"]["failed"] == 0
+    wire["magic_hash"][0]["hash"] = "00"
+    bad_file = tmp_path / "bad.json"
+    bad_file.write_text(json.dumps(wire), encoding="utf-8")
+    bad = subprocess.run([*script, str(bad_file)], capture_output=True, text=True, check=False, timeout=60)
+    assert bad.returncode == 1
+    assert "failed: magic_hash[0]" in bad.stdout
