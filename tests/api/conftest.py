@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
+import trio
 
 from trionode.api.app import create_app
 from trionode.api.context import ApiContext
@@ -255,6 +256,58 @@ class FakeSupervisor:
         return [ServiceStatus("peers", "ready", True, 0, 1.0, None, None, None)]
 
 
+class RawRequest:
+    """One request put to the ASGI application itself; `leave` is the client going away."""
+
+    def __init__(self, app: Any, method: str, path: str, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._left = trio.Event()
+        self._asked = False
+        self._scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 5000),
+            "server": ("127.0.0.1", 16127),
+            "extensions": {},
+        }
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.chunks: list[bytes] = []
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    async def run(self) -> None:
+        await self._app(self._scope, self._receive, self._send)
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode().title(): value.decode() for name, value in message["headers"]}
+        else:
+            self.chunks.append(message.get("body", b""))
+
+
 class Harness:
     """One node's application with its fakes, and requests to it."""
 
@@ -310,6 +363,10 @@ class Harness:
         changed = msgspec.structs.replace(getattr(settings, section), **changes)
         self.context = replace(self.context, settings=msgspec.structs.replace(settings, **{section: changed}))
         self.build()
+
+    def raw(self, method: str, path: str, **headers: str) -> RawRequest:
+        """A request to be run by the test, with everything it is answered."""
+        return RawRequest(self.app, method, path, headers)
 
     async def get(self, path: str, **headers: str) -> Any:
         """The envelope of a GET that must be HTTP 200."""
