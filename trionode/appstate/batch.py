@@ -29,6 +29,7 @@ from trionode.appstate.messages import (
     NodeSigterm,
     Removed,
     Running,
+    check_signed,
     date_ms,
     read_message,
     stored_text,
@@ -144,6 +145,7 @@ class _Chunk:
                 raise Refusal("validate", "no_envelope")
             if envelope.type != _PAYLOAD_OF[kind]:
                 raise Refusal("validate", "type_mismatch")
+            check_signed(envelope)
             return read_message(envelope.data, self.draft.now_ms, self.draft.windows)
         except Refusal as refusal:
             self.refused.append((position, refusal.stop, refusal.reason))

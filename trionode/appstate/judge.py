@@ -18,6 +18,7 @@ from trionode.appstate.messages import (
     NodeSigterm,
     Removed,
     Running,
+    check_signed,
     read_message,
 )
 from trionode.appstate.running import put_running_event, store_locations
@@ -53,6 +54,7 @@ def judge(state: AppState, envelope: Envelope, now_ms: int) -> Decision:
     try:
         if not is_fresh(envelope, windows.dispatch_ms, now_ms):
             raise Refusal("age", "envelope_stale", "the envelope is past its age")
+        check_signed(envelope)
         message = read_message(envelope.data, now_ms, windows)
         relay_age_ms = windows.relay_ms
         if isinstance(message, Running):

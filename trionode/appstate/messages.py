@@ -16,6 +16,7 @@ import msgspec
 
 from trionode.appstate.decision import Refusal
 from trionode.appstate.windows import Windows
+from trionode.wire.envelope import Envelope
 from trionode.wire.jsjson import JsValue
 
 MAX_DATE_MS = 8_640_000_000_000_000
@@ -116,6 +117,12 @@ def stored_text(value: str, member: str) -> str:
         except UnicodeEncodeError:
             raise refuse(f"{member}_not_unicode", f"{member} holds half a character") from None
     return intern(value) if type(value) is str else str(value)
+
+
+def check_signed(envelope: Envelope) -> None:
+    """Refuse envelope texts that no key or signature is made of. Raises Refusal."""
+    if not (envelope.pub_key.isascii() and envelope.signature.isascii()):
+        raise refuse("signature_not_ascii", "pubKey and signature are hex and Base64")
 
 
 def _at_ms(data: Data, now_ms: int, windows: Windows) -> int:
