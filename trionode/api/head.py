@@ -124,7 +124,10 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        # hypercorn's first step of closing. It runs in the task of the request, which the end of that
+        # same request cancels: unshielded, "Connection: close" would leave the socket open for ever
+        with trio.CancelScope(shield=True):
+            await self._stream.send_eof()  # waits for nothing but its turn
 
     async def aclose(self) -> None:
         await self._stream.aclose()
