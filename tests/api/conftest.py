@@ -18,6 +18,7 @@ from trionode.api.context import ApiContext
 from trionode.api.dosstate import DosState
 from trionode.api.probe import HttpAnswer
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
+from trionode.appstate.explain import Step
 from trionode.config.tree import Settings
 from trionode.errors import ChainError, PeerError
 from trionode.runtime.bus import EventBus
@@ -79,14 +80,12 @@ class Index:
         return len(self.rows)
 
 
-class Step(msgspec.Struct, frozen=True):
-    rule: str
-
-
-class State:
+class Log:
     def __init__(self) -> None:
+        self.index = Index()
         self.installing_rows: list[InstallingRow] = []
         self.error_rows: list[InstallErrorRow] = []
+        self.steps: list[Step] = []
 
     def installing(self, name: str | None = None) -> Sequence[InstallingRow]:
         return [row for row in self.installing_rows if not name or row.name.lower() == name.lower()]
@@ -94,14 +93,8 @@ class State:
     def install_errors(self, name: str | None = None) -> Sequence[InstallErrorRow]:
         return [row for row in self.error_rows if not name or row.name.lower() == name.lower()]
 
-
-class Log:
-    def __init__(self) -> None:
-        self.index = Index()
-        self.state = State()
-
-    async def explain(self, name: str, ip: str | None = None) -> Sequence[Any]:
-        return [Step("kept")]
+    async def explain(self, name: str, ip: str | None = None) -> Sequence[Step]:
+        return self.steps
 
 
 def peer_row(ip: str, port: str, direction: str) -> dict[str, Any]:

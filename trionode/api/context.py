@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from trionode.api.dosstate import DosState
 from trionode.api.probe import Probe
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
+from trionode.appstate.explain import Step
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.peers.closecodes import Direction
@@ -138,23 +139,21 @@ class IndexPort(Protocol):
     def __len__(self) -> int: ...
 
 
-class StatePort(Protocol):
-    """Installs in progress and failed ones (`appstate.state.AppState`)."""
-
-    def installing(self, name: str | None = None) -> Sequence[InstallingRow]: ...
-
-    def install_errors(self, name: str | None = None) -> Sequence[InstallErrorRow]: ...
-
-
 class LogPort(Protocol):
     """What the API needs of the event log (`store.eventlog.EventLog`)."""
 
     @property
     def index(self) -> IndexPort: ...
-    @property
-    def state(self) -> StatePort: ...
 
-    async def explain(self, name: str, ip: str | None = None) -> Sequence[Any]:
+    def installing(self, name: str | None = None) -> Sequence[InstallingRow]:
+        """Installs in progress, of one app (any letter case) or all."""
+        ...
+
+    def install_errors(self, name: str | None = None) -> Sequence[InstallErrorRow]:
+        """Failed installs, of one app (any letter case) or all."""
+        ...
+
+    async def explain(self, name: str, ip: str | None = None) -> Sequence[Step]:
         """Why an app is or is not listed: the events in order, with the rule that decided."""
         ...
 

@@ -74,15 +74,16 @@ class EventStream:
         return frame(GAP_EVENT, {"lost": event.lost}) + record if event.lost else record
 
     def _begin(self) -> bytes:
-        """Subscribe. The first chunk makes the server send the headers at once."""
-        lost = 0
-        if self._after_id:
+        """Subscribe. The (empty) first chunk makes the server send the headers at once."""
+        after_id = self._after_id
+        if not after_id:
+            # "Everything kept": what the ring has dropped before is not missed by anybody.
             oldest = next(self._bus.replay(), None)
-            lost = oldest.id - self._after_id - 1 if oldest is not None else 0
+            after_id = oldest.id - 1 if oldest is not None else 0
         self._subscription = self._stack.enter_context(
-            self._bus.subscribe(buffer=self._buffer, replay_after_id=self._after_id)
+            self._bus.subscribe(buffer=self._buffer, replay_after_id=after_id)
         )
-        return frame(GAP_EVENT, {"lost": lost}) if lost > 0 else b""
+        return b""
 
     async def aclose(self) -> None:
         """Unsubscribe; idempotent."""

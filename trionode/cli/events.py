@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trionode.cli.client import NodeApi, NodeUnreachable, StreamLost, api_of, api_option
-from trionode.cli.render import show_json
+from trionode.cli.render import plain, show_json
 
 RECONNECT_TRIES = 10
 RECONNECT_PAUSE_S = 1.0
@@ -32,7 +32,7 @@ def command(api: str | None, follow: bool, since: int, names: tuple[str, ...], a
         if as_json:
             show_json({"id": number, "name": name, "data": data}, compact=True)
         else:
-            click.echo(_plain(number, name, data))
+            click.echo(_line(number, name, data))
 
 
 def _kept(node: NodeApi, since: int) -> Iterable[tuple[int | None, str, Any]]:
@@ -74,12 +74,12 @@ def _where_to_go_on(node: NodeApi, last: int) -> int:
     return 0
 
 
-def _plain(number: int | None, name: str, data: Any) -> str:
+def _line(number: int | None, name: str, data: Any) -> str:
     text = json.dumps(data, ensure_ascii=True)
     if isinstance(data, dict):
         text = " ".join(
             f"{key}={value if isinstance(value, int | float) else json.dumps(value)}"
             for key, value in data.items()
         )
-    safe = "".join(c if c.isprintable() else "\ufffd" for c in f"{name:<24} {text}".rstrip())
+    safe = plain(f"{name:<24} {text}".rstrip())
     return f"{'' if number is None else number:>6}  {safe}"

@@ -25,7 +25,7 @@ def show_json(value: Any, *, compact: bool = False) -> None:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
     """A table. Columns that hold only numbers are aligned to the right."""
-    cells = [["-" if cell is None else _printable(str(cell)) for cell in row] for row in rows]
+    cells = [["-" if cell is None else plain(str(cell)) for cell in row] for row in rows]
     numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(headings))]
     if sys.stdout.isatty():
         _rich_table(headings, cells, numeric, title)
@@ -61,14 +61,14 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _printable(text: str) -> str:
+def plain(text: str) -> str:
     """Names come from strangers: control characters must not reach the terminal."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def line(label: str, text: str) -> None:
     """One labelled line of an overview."""
-    click.echo(f"{label:<10} {_printable(text)}")
+    click.echo(f"{label:<10} {plain(text)}")
 
 
 def duration(seconds: float | None) -> str:

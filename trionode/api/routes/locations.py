@@ -71,19 +71,19 @@ async def location(call: Call) -> Answer:
 
 
 async def installing(call: Call) -> Answer:
-    return data(_installing_rows(call.context.log.state.installing()))
+    return data(_installing_rows(call.context.log.installing()))
 
 
 async def installing_of(call: Call) -> Answer:
-    return data(_installing_rows(call.context.log.state.installing(_name(call))))
+    return data(_installing_rows(call.context.log.installing(_name(call))))
 
 
 async def install_errors(call: Call) -> Answer:
-    return data(_error_rows(call.context.log.state.install_errors()))
+    return data(_error_rows(call.context.log.install_errors()))
 
 
 async def install_errors_of(call: Call) -> Answer:
-    return data(_error_rows(call.context.log.state.install_errors(_name(call))))
+    return data(_error_rows(call.context.log.install_errors(_name(call))))
 
 
 def _name(call: Call) -> str:
