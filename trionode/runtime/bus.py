@@ -46,7 +46,8 @@ class Subscription:
         """Wait for the next event of this subscription."""
         await trio.lowlevel.checkpoint()
         while not self._buffer:
-            self._news = trio.Event()
+            if self._news.is_set():
+                self._news = trio.Event()
             await self._news.wait()
         event = self._buffer.popleft()
         if self._lost:
@@ -106,11 +107,14 @@ class EventBus:
         """Subscribe to the named events (all if none given) for the length of a `with` block.
 
         With `replay_after_id`, the buffered events after that id come first, without a gap or a
-        duplicate between them and the live ones.
+        duplicate between them and the live ones. What the ring has already dropped is reported as
+        `lost` of the first event (with names given, at most that many of them were wanted).
         """
         wanted = frozenset(names).__contains__ if names else None
         subscription = Subscription(buffer, wanted)
         if replay_after_id is not None:
+            oldest = self._ring[0].id if self._ring else self._last_id + 1
+            subscription._lost = max(0, oldest - 1 - replay_after_id)
             for event in self.replay(replay_after_id):
                 subscription._offer(event)
         key = self._next_key
