@@ -30,11 +30,10 @@ from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
-from trionode.store.sqlite import open_store
+from trionode.store.open import open_store
 from trionode.wire.keys import NodeKey
 
 WILDCARDS = ("0.0.0.0", "::", "")
-DATABASE_FILE = "trionode.sqlite"
 
 
 def os_uptime_s() -> float:
@@ -53,7 +52,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     daemon = daemon_rpc(settings.chain, conf, source_ip=source_ip)
     bench = bench_rpc(settings.chain, source_ip=source_ip)
     folder = data_dir(settings)
-    async with open_store(settings.store, folder / DATABASE_FILE) as store:
+    async with open_store(settings.store, folder) as store:
         core = NodeCore(
             NodeParts(
                 settings=settings,
@@ -118,9 +117,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     log.info("stopped", reason=supervisor.stop_reason)
 
 
-async def _run_until_signalled(
-    supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]
-) -> None:
+async def _run_until_signalled(supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]) -> None:
     """Run the supervisor under the signal watch; its own error, not a group, comes out."""
     failure: TrionodeError | None = None
     hard_exit = HardExit()

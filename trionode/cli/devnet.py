@@ -20,7 +20,9 @@ import click
     help="Where keys, settings, data and logs of the nodes live.",
 )
 @click.option("--offset", default=0, show_default=True, help="Nodes live at 127.<offset+i>.0.1.")
-@click.option("--until-agreed", is_flag=True, help="Stop as soon as all nodes agree (exit 1 if they never do).")
+@click.option(
+    "--until-agreed", is_flag=True, help="Stop as soon as all nodes agree (exit 1 if they never do)."
+)
 @click.option("--seconds", type=float, default=None, help="Stop after this many seconds.")
 def command(nodes: int, folder: Path, offset: int, until_agreed: bool, seconds: float | None) -> None:
     """Start a local network with a stand-in chain daemon; Ctrl-C stops all of it."""
@@ -28,12 +30,12 @@ def command(nodes: int, folder: Path, offset: int, until_agreed: bool, seconds: 
 
     from trionode.devnet.network import show_until_signal
 
-    interactive = sys.stdout.isatty()
-    screen = _LiveTable() if interactive else _Lines()
+    screen = _LiveTable() if sys.stdout.isatty() else _Lines()
+    folder = folder.resolve()
 
     async def main() -> bool:
         return await show_until_signal(
-            folder.resolve(),
+            folder,
             nodes,
             offset=offset,
             show=screen.show,
@@ -120,25 +122,29 @@ class _LiveTable:
         if agree and self._agreed_at_s is None:
             self._agreed_at_s = elapsed_s
         verdict = (
-            f"all agree (first after {self._agreed_at_s:.1f} s)" if agree and self._agreed_at_s else "not agreed"
+            f"all agree (first after {self._agreed_at_s:.1f} s)"
+            if agree and self._agreed_at_s
+            else "not agreed"
         )
         table = Table(title=f"local network, {elapsed_s:.0f} s, {verdict}")
         for heading in ("node", "address", "out", "in", "height", "can send", "locations", "apps seen"):
-            table.add_column(heading, justify="right" if heading in ("out", "in", "height", "locations") else "left")
+            table.add_column(
+                heading, justify="right" if heading in ("out", "in", "height", "locations") else "left"
+            )
         for view in views:
             place = view.place
             if not view.answers:
-                table.add_row(str(place.number), place.ip, "-", "-", "-", "-", "-", "does not answer")
+                table.add_row(str(place.number), place.ip, "-", "does not answer", "-", "-", "-", "-")
                 continue
             names = sorted({name for name, _ in view.locations})
             table.add_row(
                 str(place.number),
                 place.ip,
+                "yes" if view.can_send else "no",
+                " ".join(names),
                 str(view.outbound),
                 str(view.inbound),
                 str(view.height),
-                "yes" if view.can_send else "no",
                 f"{len(view.locations)}/{len(layout.expected_locations)}",
-                " ".join(names),
             )
         self._live.update(table, refresh=True)

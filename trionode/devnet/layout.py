@@ -90,7 +90,7 @@ def plan(folder: Path, count: int, offset: int) -> Layout:
             number=number,
             ip=f"127.{offset + number}.0.1",
             folder=folder / f"node{number}",
-            apps=("shop", f"web-{number}", f"web-{number % count + 1}") if count > 1 else ("shop", "web-1"),
+            apps=tuple(dict.fromkeys(("shop", f"web{number}", f"web{number % count + 1}"))),
         )
         for number in range(1, count + 1)
     )
@@ -123,10 +123,13 @@ def _key_of(node: NodePlace, rng: random.Random) -> NodeKey:
 
 
 def _apps_text(node: NodePlace) -> str:
-    lines = ["# What this node runs. Edit and save: the node announces the change to its peers.\n"]
-    for name in node.apps:
-        lines.append(f'[[app]]\nname = "{name}"\nhash = "{hashlib.sha256(name.encode()).hexdigest()}"\n')
-    return "\n".join(lines)
+    entries = [
+        f'[[app]]\nname = "{name}"\nhash = "{hashlib.sha256(name.encode()).hexdigest()}"\n'
+        for name in node.apps
+    ]
+    return "\n".join(
+        ["# What this node runs. Edit and save: the node announces the change to its peers.\n", *entries]
+    )
 
 
 def _node_row(node: NodePlace, key: NodeKey) -> dict[str, Any]:

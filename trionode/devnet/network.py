@@ -6,7 +6,8 @@ import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,9 @@ async def local_network(
     """
     layout = places.plan(folder, count, offset)
     _check_free([(layout.stub_ip, places.DAEMON_PORT), *((n.ip, places.API_PORT) for n in layout.nodes)])
-    folder.mkdir(parents=True, exist_ok=True)
     # Keys of a network on the loopback range guard nothing; a seed makes runs alike.
     places.write(layout, random.Random(seed), overrides)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(child_process(_stub(layout), layout.stub_log, stop_within_s=STUB_STOP_S))
+    async with child_process(_stub(layout), layout.stub_log, stop_within_s=STUB_STOP_S):
         await _wait_for_port(layout.stub_ip, places.DAEMON_PORT, layout.stub_log)
         processes: dict[int, trio.Process] = {}
         async with _nodes(layout, processes):
@@ -141,7 +140,7 @@ async def show_until_signal(
 
             nursery.start_soon(end_on_signal)
             begin = trio.current_time()
-            with trio.move_on_after(stop_after_s if stop_after_s is not None else float("inf")):
+            with trio.move_on_after(stop_after_s if stop_after_s is not None else inf):
                 while not (until_agreed and ever_agreed):
                     views = await look(network.layout)
                     now_agree = agreed(network.layout, views)
