@@ -50,8 +50,8 @@ def agreed(layout: Layout, views: list[NodeView]) -> bool:
 
 def _ask(place: NodePlace) -> NodeView:
     try:
-        status = _get(place.ip, "/trionode/status")
-        rows = _get(place.ip, "/apps/locations")
+        status = fetch(place.ip, "/trionode/status")
+        rows = fetch(place.ip, "/apps/locations")
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return NodeView(place)
     peers, chain = status["peers"], status["chain"]
@@ -65,7 +65,8 @@ def _ask(place: NodePlace) -> NodeView:
     )
 
 
-def _get(ip: str, path: str) -> Any:
+def fetch(ip: str, path: str) -> Any:
+    """`data` of a successful answer, fresh. Raises OSError, HTTPException or ValueError."""
     connection = http.client.HTTPConnection(ip, API_PORT, timeout=TIMEOUT_S)
     try:
         # The response cache would show a picture up to 30 s old.
