@@ -251,6 +251,16 @@ async def test_a_connection_idle_for_long_is_not_used(autojump_clock: Any) -> No
         assert server.connections == 2
 
 
+async def test_a_connection_still_in_use_at_the_close_is_not_kept() -> None:
+    async with serving(saying(http(reply(1)), pause_s=0.05)) as (server, rpc):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rpc.call, "getinfo")
+            await trio.sleep(0.02)
+            rpc.close()
+        await rpc.call("getinfo")
+        assert server.connections == 2
+
+
 async def test_batches_are_sorted_and_fail_item_by_item() -> None:
     items = [
         {"id": 2, "result": "c", "error": None},

@@ -65,6 +65,7 @@ class HttpPoster:
         self._max_idle = max_idle
         self._max_body_bytes = max_body_bytes
         self._idle: list[_Connection] = []
+        self._closed = False
 
     @property
     def target(self) -> str:
@@ -104,7 +105,7 @@ class HttpPoster:
                 rpc_code="EPROTO",
             ) from error
         finally:
-            if reusable and len(self._idle) < self._max_idle:
+            if reusable and not self._closed and len(self._idle) < self._max_idle:
                 connection.state.start_next_cycle()
                 connection.idle_since_s = trio.current_time()
                 self._idle.append(connection)
@@ -182,6 +183,7 @@ class HttpPoster:
         )
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and from now on each one after its request."""
+        self._closed = True
         while self._idle:
             self._idle.pop().stream.socket.close()

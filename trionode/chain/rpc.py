@@ -113,7 +113,7 @@ class HttpRpc:
         return results
 
     def close(self) -> None:
-        """Close the idle connections; calls in flight keep theirs. Whoever made the client calls it."""
+        """Close the idle connections, those in use after their call. Whoever made the client calls it."""
         self._poster.close()
 
     def __enter__(self) -> Self:
