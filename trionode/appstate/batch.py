@@ -45,6 +45,7 @@ from trionode.appstate.withdrawals import (
     remove_location,
 )
 from trionode.wire.envelope import Envelope
+from trionode.wire.syncmsg import SyncRecord, iso_ms
 
 SyncKind: TypeAlias = Literal["apprunning", "appinstalling", "apperrors"]
 """The three chunks of the event log (0x21-0x23)."""
@@ -59,7 +60,7 @@ _PAYLOAD_OF = {
 }
 
 
-class SyncRecord(msgspec.Struct, frozen=True):
+class BatchRecord(msgspec.Struct, frozen=True):
     """One verified record of a chunk. `type` is the outer type ("" in installing and error chunks).
 
     `envelope` is None for an eviction only, which has `ip` and `created_at_ms` instead.
@@ -71,9 +72,22 @@ class SyncRecord(msgspec.Struct, frozen=True):
     created_at_ms: int | None = None
     received_at_ms: int | None = None
 
+    @classmethod
+    def of(cls, record: SyncRecord) -> BatchRecord:
+        """Take what the rules need out of a received item (wire.md §11)."""
+        item = record.item
+        kind, ip = item.get("type"), item.get("ip")
+        return cls(
+            kind if isinstance(kind, str) else "",
+            record.envelope,
+            ip if isinstance(ip, str) else "",
+            iso_ms(item.get("createdAt")),
+            iso_ms(item.get("receivedAt")),
+        )
+
 
 def judge_chunk(
-    state: AppState, kind: SyncKind, records: Sequence[SyncRecord], now_ms: int, peer: str
+    state: AppState, kind: SyncKind, records: Sequence[BatchRecord], now_ms: int, peer: str
 ) -> SyncOutcome:
     """Fold one chunk in at once. `state.advance(now_ms)` comes first."""
     steps = chunk_steps(state, kind, records, now_ms, peer, slice_records=len(records) + 1)
@@ -89,7 +103,7 @@ def judge_chunk(
 def chunk_steps(
     state: AppState,
     kind: SyncKind,
-    records: Sequence[SyncRecord],
+    records: Sequence[BatchRecord],
     now_ms: int,
     peer: str,
     *,
@@ -136,7 +150,7 @@ class _Chunk:
         self._newest: dict[str, Running] = {}
 
     def _read(
-        self, position: int, record: SyncRecord, kind: str
+        self, position: int, record: BatchRecord, kind: str
     ) -> Running | Removed | IpChanged | NodeSigterm | Installing | InstallError | None:
         """The validated payload, if it is of the type the record claims; else the refusal is noted."""
         envelope = record.envelope
@@ -151,7 +165,7 @@ class _Chunk:
             self.refused.append((position, refusal.stop, refusal.reason))
             return None
 
-    def running(self, records: Sequence[SyncRecord]) -> Iterator[None]:
+    def running(self, records: Sequence[BatchRecord]) -> Iterator[None]:
         """Running records: guarded events and rows (§5)."""
         for position, record in enumerate(records):
             if record.type == APPRUNNING and record.envelope is not None:
@@ -197,7 +211,7 @@ class _Chunk:
                 data.get("staticIp"),
             )
 
-    def evictions(self, records: Sequence[SyncRecord]) -> Iterator[None]:
+    def evictions(self, records: Sequence[BatchRecord]) -> Iterator[None]:
         """Keep the sender's time if it is earlier, spare rows that are newer than it (§13.6)."""
         for position, record in enumerate(records):
             if record.type == EVICTED:
@@ -207,7 +221,7 @@ class _Chunk:
                     self.refused.append((position, refusal.stop, refusal.reason))
                 yield
 
-    def _one_eviction(self, record: SyncRecord) -> None:
+    def _one_eviction(self, record: BatchRecord) -> None:
         draft = self.draft
         if not record.ip or record.created_at_ms is None:
             raise Refusal("validate", "eviction_without_ip_or_time")
@@ -221,7 +235,7 @@ class _Chunk:
         put_evicted_event(draft, record.ip, created_at_ms)
         drop_locations(draft, record.ip, older_than_ms=created_at_ms)
 
-    def others(self, records: Sequence[SyncRecord]) -> Iterator[None]:
+    def others(self, records: Sequence[BatchRecord]) -> Iterator[None]:
         """Sigterm, removed and ipchanged: event by the guard, rows only if older (§13.7, W45)."""
         for position, record in enumerate(records):
             if record.type in (APPRUNNING, EVICTED) or record.envelope is None:
@@ -232,7 +246,7 @@ class _Chunk:
                 self.refused.append((position, "dispatch", "unknown_type"))
             yield
 
-    def _one_other(self, position: int, record: SyncRecord, envelope: Envelope) -> None:
+    def _one_other(self, position: int, record: BatchRecord, envelope: Envelope) -> None:
         draft = self.draft
         message = self._read(position, record, record.type)
         if isinstance(message, NodeSigterm):
@@ -245,7 +259,7 @@ class _Chunk:
         elif isinstance(message, IpChanged):
             put_ip_changed_event(draft, message, envelope)
 
-    def installs(self, kind: str, records: Sequence[SyncRecord]) -> Iterator[None]:
+    def installs(self, kind: str, records: Sequence[BatchRecord]) -> Iterator[None]:
         """Installing and error records: copy overwritten with the sender's receivedAt, row guarded."""
         for position, record in enumerate(records):
             message = self._read(position, record, kind)
@@ -254,7 +268,7 @@ class _Chunk:
             yield
 
     def _one_install(
-        self, position: int, record: SyncRecord, message: Installing | InstallError, envelope: Envelope
+        self, position: int, record: BatchRecord, message: Installing | InstallError, envelope: Envelope
     ) -> None:
         draft = self.draft
         self.verified += 1

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from trionode.appstate.documents import APPREMOVED, APPRUNNING, EVICTED, IPCHANGED, SIGTERM
-from trionode.wire.jsjson import JsValue
+from trionode.appstate.documents import APPREMOVED, APPRUNNING, EVICTED, IPCHANGED, SIGTERM, EventRow
+from trionode.wire.jsjson import JsValue, parse
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -24,6 +24,14 @@ class Document(msgspec.Struct, frozen=True):
     at_ms: int
     expire_at_ms: int
     data: Mapping[str, JsValue] = {}
+
+
+def documents_of(rows: Iterable[EventRow]) -> list[Document]:
+    """Stored events as documents of the view. Raises WireError when a stored text is damaged."""
+    return [
+        Document(row.type, row.ip, row.at_ms, row.expire_at_ms, parse(row.data_text) if row.data_text else {})
+        for row in rows
+    ]
 
 
 class ViewRow(msgspec.Struct, frozen=True):

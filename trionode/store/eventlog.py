@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import trio
 
-from trionode.appstate.batch import SyncKind, SyncRecord, chunk_steps
+from trionode.appstate.batch import BatchRecord, SyncKind, chunk_steps
 from trionode.appstate.changes import Change
 from trionode.appstate.decision import Decision, Published, SyncOutcome
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
@@ -148,7 +148,7 @@ class EventLog:
                 await self._pass_on(changes, published)
         return decisions
 
-    async def ingest_sync(self, kind: SyncKind, records: Sequence[SyncRecord], peer: str) -> SyncOutcome:
+    async def ingest_sync(self, kind: SyncKind, records: Sequence[BatchRecord], peer: str) -> SyncOutcome:
         """Fold in one chunk of verified records (§10.3), in slices so that nothing else has to wait.
 
         Returns when all of it is durable. Raises StoreError if it cannot be stored.
