@@ -69,8 +69,6 @@ class ResultCache:
 
     def get(self, method: str, params: Sequence[Any]) -> Any:
         """A remembered result or MISS."""
-        if method in NEVER_CACHED:
-            return MISS
         return self._store(method).get(_key(method, params))
 
     def put(self, method: str, params: Sequence[Any], result: Any) -> None:
