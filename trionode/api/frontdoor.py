@@ -245,6 +245,9 @@ class FrontDoor:
             self._counters.add("front_door.refused.upgrade")
             await self._refuse(stream, error.status, error.message, error.headers)
             return
+        except OSError:
+            self._counters.add("front_door.lost")  # gone before it could be asked for its address
+            return
         if len(self._peers) >= self._settings.max_connections:
             self._counters.add("front_door.refused.full")
             await self._refuse(stream, 503, "too many connections", linger=False)

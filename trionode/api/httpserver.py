@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -24,6 +25,25 @@ from trionode.errors import StartupError
 
 _LIFESPAN_S = 10.0
 _SHUTDOWN_S = 1.0
+
+
+class _Connection(TCPServer):
+    """hypercorn's connection, whose idle timer ends with it.
+
+    The original leaves it running, so every closed connection holds its place for another
+    `keep_alive_timeout`.
+    """
+
+    _reading = True
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._reading = False
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if self._reading or not isinstance(event, Updated):
+            await super().protocol_send(event)
 
 
 class HttpServer:
@@ -60,7 +80,7 @@ class HttpServer:
         """Serve one connection until it closes; may raise whatever a hostile client provokes."""
         state = ConnectionState(self._state.copy())
         # hypercorn asks of a plain stream only what ReplayStream has
-        await TCPServer(self._app, self._config, self._context, state, cast("Any", stream)).run()
+        await _Connection(self._app, self._config, self._context, state, cast("Any", stream)).run()
 
     async def announce_stop(self) -> None:
         """Close idle keep-alive connections now and the others after their request."""
