@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 
 import trio
@@ -49,10 +50,11 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     log = get_logger("node")
     started_s = trio.current_time()
     source_ip = None if settings.node.bind_host in WILDCARDS else settings.node.bind_host
-    daemon = daemon_rpc(settings.chain, conf, source_ip=source_ip)
-    bench = bench_rpc(settings.chain, source_ip=source_ip)
     folder = data_dir(settings)
-    async with open_store(settings.store, folder) as store:
+    async with AsyncExitStack() as stack:
+        daemon = stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip))
+        bench = stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip))
+        store = await stack.enter_async_context(open_store(settings.store, folder))
         core = NodeCore(
             NodeParts(
                 settings=settings,
