@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ LEVELS = {
     "error": logging.ERROR,
 }
 ROOT = "trionode"
+_MAX_TEXT = 1000
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _QUIET_LIBRARIES = ("hypercorn", "quart", "trio-websocket", "asyncio", "aiohttp", "pymongo", "urllib3")
 
 
@@ -58,29 +61,47 @@ def _shorten_name(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def _formatter(kind: str, *, colours: bool) -> logging.Formatter:
+def _tame(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Texts from outside must not forge lines, move the cursor or fill the disk."""
+    for name, value in event.items():
+        if isinstance(value, str) and not name.startswith("_"):
+            if name == "exception":
+                event[name] = _CONTROLS.sub(lambda found: repr(found[0])[1:-1], value)
+                continue
+            if len(value) > _MAX_TEXT:
+                value = f"{value[:_MAX_TEXT]}... ({len(value)} characters)"
+            event[name] = value if value.isprintable() else repr(value)
+    return event
+
+
+def _formatter(kind: str, *, colours: bool, local_time: bool) -> logging.Formatter:
+    time_stamp = (
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        if local_time
+        else structlog.processors.TimeStamper(fmt="iso", utc=True)
+    )
+    # Locals of the frames stay out of the traceback: they may hold keys and passwords.
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         _shorten_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        time_stamp,
+        structlog.processors.format_exc_info,
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
     ]
     last: list[Processor]
     if kind == "json":
-        last = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(),
-        ]
+        last = [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
     else:
         last = [
+            _tame,
             structlog.dev.ConsoleRenderer(
                 colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=34
-            )
+            ),
         ]
     # Our own events reach the formatter without level, name and time as well: one place adds them.
     return structlog.stdlib.ProcessorFormatter(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        processors=[*shared, *last],
         foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter()],
     )
 
@@ -90,7 +111,11 @@ def _file_handler(settings: LogSettings) -> logging.Handler:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return logging.handlers.RotatingFileHandler(
-            path, maxBytes=settings.max_file_bytes, backupCount=settings.keep_files, encoding="utf-8"
+            path,
+            maxBytes=settings.max_file_bytes,
+            backupCount=settings.keep_files,
+            encoding="utf-8",
+            errors="backslashreplace",
         )
     except OSError as error:
         raise StartupError(
@@ -116,12 +141,12 @@ def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None) -> None:
     on_terminal = out.isatty()
     kind = settings.format if settings.format != "auto" else ("human" if on_terminal else "json")
     console = logging.StreamHandler(out)
-    console.setFormatter(_formatter(kind, colours=on_terminal))
+    console.setFormatter(_formatter(kind, colours=on_terminal, local_time=on_terminal))
     handlers: list[logging.Handler] = [console]
     if settings.file:
         file_handler = _file_handler(settings)
         file_kind = "human" if settings.format == "human" else "json"
-        file_handler.setFormatter(_formatter(file_kind, colours=False))
+        file_handler.setFormatter(_formatter(file_kind, colours=False, local_time=False))
         handlers.append(file_handler)
     tear_down_logs()
     level = LEVELS[settings.level]
@@ -144,6 +169,8 @@ def tear_down_logs() -> None:
         handler.close()
     if _Installed.handlers:
         logging.captureWarnings(False)
+        for name in (ROOT, *_QUIET_LIBRARIES):
+            logging.getLogger(name).setLevel(logging.NOTSET)
     _Installed.handlers = ()
 
 

@@ -1,0 +1,157 @@
+"""Signals: in one process against a recorder, and whole processes that must end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import trio
+
+from trionode.runtime.signals import EXIT_CUT_SHORT, HardExit, watch_signals
+
+PROGRAM = """
+import random, sys, trio
+from trionode.cli.main import _tell_exception
+from trionode.runtime.counters import Counters
+from trionode.runtime.signals import HardExit, watch_signals
+from trionode.runtime.supervisor import Supervisor
+
+class Service:
+    def __init__(self, name, stop_s):
+        self.name, self.stop_s = name, stop_s
+    async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.stop_s)
+            print(self.name, "stopped", flush=True)
+
+async def main():
+    grace_s = {grace_s}
+    supervisor = Supervisor(Counters(), random.Random(1), grace_s=grace_s)
+    supervisor.add(Service("a", 0), essential=True)
+    supervisor.add(Service("b", {stop_s}), essential=True)
+    async with trio.open_nursery() as nursery:
+        watch = lambda task_status: watch_signals(
+            supervisor, grace_s=grace_s, hard_exit=HardExit(), task_status=task_status)
+        await nursery.start(watch)
+        nursery.start_soon(said_ready)
+        await supervisor.run()
+        nursery.cancel_scope.cancel()
+
+async def said_ready():
+    await trio.sleep(0.05)
+    print("ready", flush=True)
+
+try:
+    trio.run(main)
+except* Exception as group:
+    code = _tell_exception(group, verbose=False)
+else:
+    code = 0
+sys.exit(code)
+"""
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.called = trio.Event()
+
+    def stop(self, reason: str) -> None:
+        self.calls.append(f"stop {reason}")
+        self.called.set()
+
+    def cut_short(self, reason: str) -> None:
+        self.calls.append(f"cut short {reason}")
+        self.called.set()
+
+
+@pytest.mark.trio
+async def test_first_stops_second_cuts_short() -> None:
+    recorder = Recorder()
+    async with trio.open_nursery() as nursery:
+
+        async def watch(task_status: trio.TaskStatus[None]) -> None:
+            await watch_signals(recorder, grace_s=1, task_status=task_status)
+
+        await nursery.start(watch)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            recorder.called = trio.Event()
+            os.kill(os.getpid(), number)
+            with trio.fail_after(5):
+                await recorder.called.wait()
+        nursery.cancel_scope.cancel()
+    assert recorder.calls == ["stop SIGTERM", "cut short second SIGINT", "cut short second SIGTERM"]
+
+
+def test_hard_exit_ends_the_process_unless_disarmed(capfd: pytest.CaptureFixture[str]) -> None:
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+
+    guard = HardExit(end)  # type: ignore[arg-type]  # a real one never returns
+    guard.arm(30, "never seen")
+    guard.arm(0.01, "still running")
+    for _ in range(500):
+        if ended:
+            break
+        time.sleep(0.01)
+    assert ended == [EXIT_CUT_SHORT]
+    assert "trionode: still running - " in capfd.readouterr().err
+    guard.arm(0.05, "disarmed")
+    guard.disarm()
+    time.sleep(0.1)
+    assert ended == [EXIT_CUT_SHORT]
+
+
+def start(grace_s: float, stop_s: float) -> subprocess.Popen[str]:
+    program = textwrap.dedent(PROGRAM).format(grace_s=grace_s, stop_s=stop_s)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.process
+def test_process_stops_in_order_with_code_zero() -> None:
+    with start(grace_s=10, stop_s=0.1) as process:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "b stopped\na stopped\n"), err
+
+
+@pytest.mark.process
+def test_process_cut_short_by_a_second_signal() -> None:
+    with start(grace_s=60, stop_s=0.6) as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == EXIT_CUT_SHORT
+    assert out == "a stopped\nb stopped\n", "b was still busy when a was cancelled"
+    assert err.strip().splitlines()[-1].startswith("trionode: stopped at once: second SIGINT - ")
+
+
+@pytest.mark.process
+def test_process_with_a_service_that_never_stops_ends_hard() -> None:
+    with start(grace_s=0.2, stop_s=3600) as process:
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    # Grace and 1.5 s; the wide bound only says that it is neither an hour nor for ever.
+    assert 1.5 < time.monotonic() - begin < 15
+    assert process.returncode == EXIT_CUT_SHORT
+    assert out == "a stopped\n"
+    assert "the grace of an orderly stop is over" in err
+    assert "trionode: still running 1.7 s after SIGTERM" in err
