@@ -27,7 +27,7 @@ JsValue: TypeAlias = Any
 Numbers are `int` when integral and at most 2**53 in size, else `float`. Strings may hold lone surrogates.
 """
 
-MAX_DEPTH = 500
+MAX_DEPTH = 200
 _LAST_INDEX = 2**32 - 2
 
 # Looks at received text. A key that might be an array index (also one spelt with escapes):
@@ -41,6 +41,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _QUICK_ROUNDS = 32
+
+
+class JsonTooDeepError(WireError):
+    """JSON text or a value is nested deeper than `MAX_DEPTH`."""
 
 
 def utf8(text: str) -> bytes:
@@ -152,8 +156,8 @@ def _parse_exact(text: str) -> JsValue:
         raise _too_deep() from None
 
 
-def _too_deep() -> WireError:
-    return WireError(
+def _too_deep() -> JsonTooDeepError:
+    return JsonTooDeepError(
         f"JSON nested deeper than {MAX_DEPTH} levels", remedy="no message of the network nests that deeply"
     )
 

@@ -17,7 +17,7 @@ from trionode.wire.frames import (
     PeerExchange,
     PeerUpdate,
 )
-from trionode.wire.jsjson import JsValue, parse, stringify
+from trionode.wire.jsjson import JsonTooDeepError, JsValue, parse, stringify
 from trionode.wire.jsnumber import to_number
 from trionode.wire.querytext import parse_query
 
@@ -52,9 +52,9 @@ def parse_value(text: str) -> dict[str, JsValue] | list[JsValue]:
     """
     try:
         value = parse(text)
+    except JsonTooDeepError:
+        raise
     except WireError:
-        if text.count("{") + text.count("[") > 400 and text.lstrip(" \t\r\n")[:1] in ("{", "["):
-            raise
         return parse_query(text)
     return value if isinstance(value, dict | list) else {}
 
