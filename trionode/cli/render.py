@@ -24,9 +24,12 @@ def show_json(value: Any, *, compact: bool = False) -> None:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
-    """A table. Columns that hold only numbers are aligned to the right."""
+    """A table, its title alone when there are no rows. Columns of numbers are aligned to the right."""
+    if not rows:
+        click.echo(title or "none")
+        return
     cells = [["-" if cell is None else plain(str(cell)) for cell in row] for row in rows]
-    numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(headings))]
+    numeric = [all(_is_number(row[column]) for row in rows) for column in range(len(headings))]
     if sys.stdout.isatty():
         _rich_table(headings, cells, numeric, title)
         return

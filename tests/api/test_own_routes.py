@@ -1,0 +1,166 @@
+"""Our own routes under /trionode/ (docs/api.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+import trionode
+from trionode.appstate.explain import Step
+from trionode.runtime.lag import LagStats
+from trionode.wire.nodelist import NodeList
+
+pytestmark = pytest.mark.trio
+
+
+async def test_status(node: Any, autojump_clock: Any) -> None:
+    lag = LagStats()
+    lag.record(2.0)
+    node.context = replace(node.context, lag=lag)
+    node.build()
+    node.peers.table.put("127.3.0.1", "16127", "outbound")
+    node.log.index.rows = [node.Location("a", "h", "127.1.0.1"), node.Location("a", "h", "127.2.0.1")]
+    node.counters.add("gossip.rejected.verify.bad_signature", 3)
+    node.counters.add("gossip.rejected.judge.too_old", 5)
+    node.counters.add("gossip.accepted.apprunning", 7)
+    node.bus.publish("boot:settled")
+    await trio.sleep(1.5)
+    found = await node.data("/trionode/status")
+    assert found["version"] == trionode.__version__
+    assert found["compatibilityVersion"] == "8.13.1"
+    assert found["time"] == "2025-10-09T08:53:20.123Z"
+    assert found["uptimeS"] == 1.5
+    assert found["node"] == {
+        "address": "127.1.0.1",
+        "publicKey": node.key.public_key,
+        "operatorId": node.operator.address,
+        "tier": "CUMULUS",
+        "rank": 7,
+        "lastConfirmedHeight": 0,
+        "dos": {"dosState": 0, "dosMessage": None},
+    }
+    assert found["chain"] == {
+        "reachable": True,
+        "height": 2_100_000,
+        "headers": 2_100_000,
+        "synced": True,
+        "confirmed": True,
+        "canSend": True,
+        "nodes": 2,
+        "lastError": None,
+    }
+    assert found["peers"] == {
+        "outbound": 1,
+        "inbound": 0,
+        "outboundIps": 1,
+        "inboundIps": 0,
+        "unstable": 0,
+    }
+    assert found["apps"] == {"names": 1, "locations": 2}
+    assert found["events"] == {"lastId": 1}
+    assert found["loopLag"]["p99_ms"] == 2.0
+    assert found["services"][0]["name"] == "peers"
+    assert found["rejected"] == [
+        {"room": "gossip", "stop": "judge", "reason": "too_old", "count": 5},
+        {"room": "gossip", "stop": "verify", "reason": "bad_signature", "count": 3},
+    ]
+    assert found["counters"]["gossip.accepted"] == 7
+
+
+async def test_status_is_never_cached(node: Any) -> None:
+    response = await node.client.get("/trionode/status")
+    assert "Cache-Control" not in response.headers
+    node.chain.nodes, node.chain.own_address = NodeList(), None
+    found = await node.data("/trionode/status")
+    assert found["node"]["tier"] is None
+    assert found["loopLag"] is None
+
+
+async def test_counters_and_their_prefix(node: Any) -> None:
+    node.counters.add("gossip.accepted", 2)
+    node.counters.add("store.commits", 1)
+    found = await node.data("/trionode/counters")
+    assert found["gossip.accepted"] == 2
+    assert await node.data("/trionode/counters/gossip.") == {"gossip.accepted": 2}
+    assert await node.data("/trionode/counters?prefix=store") == {"store.commits": 1}
+
+
+async def test_apps(node: Any) -> None:
+    node.log.index.rows = [
+        node.Location("shop", "h2", "127.2.0.1", broadcasted_at_ms=node.now_ms + 1000),
+        node.Location("shop", "h1", "127.1.0.1"),
+        node.Location("Blog", "h3", "127.1.0.1"),
+    ]
+    assert await node.data("/trionode/apps") == [
+        {
+            "name": "Blog",
+            "hashes": ["h3"],
+            "instances": 1,
+            "nodes": ["127.1.0.1"],
+            "newest": "2025-10-09T08:53:20.123Z",
+        },
+        {
+            "name": "shop",
+            "hashes": ["h1", "h2"],
+            "instances": 2,
+            "nodes": ["127.1.0.1", "127.2.0.1"],
+            "newest": "2025-10-09T08:53:21.123Z",
+        },
+    ]
+    assert [row["ip"] for row in await node.data("/trionode/apps/SHOP")] == ["127.2.0.1", "127.1.0.1"]
+
+
+async def test_explain(node: Any) -> None:
+    node.log.index.rows = [node.Location("shop", "h", "127.1.0.1"), node.Location("shop", "h", "127.2.0.1")]
+    node.log.steps = [
+        Step(
+            ip="127.1.0.1",
+            type="apprunning",
+            dedup_key="v2",
+            name="shop",
+            at_ms=node.now_ms,
+            expire_at_ms=node.now_ms + 1,
+            received_at_ms=None,
+            effect="listed",
+            rule="current",
+            text="listed",
+            by=("127.1.0.1", "appremoved", "appremoved:shop"),
+            listed_ip="127.1.0.1",
+        )
+    ]
+    found = await node.data("/trionode/explain/shop?ip=127.1.0.1")
+    assert found["steps"] == [
+        {
+            "ip": "127.1.0.1",
+            "type": "apprunning",
+            "key": "v2",
+            "name": "shop",
+            "at": "2025-10-09T08:53:20.123Z",
+            "expireAt": "2025-10-09T08:53:20.124Z",
+            "receivedAt": None,
+            "effect": "listed",
+            "rule": "current",
+            "text": "listed",
+            "by": ["127.1.0.1", "appremoved", "appremoved:shop"],
+            "listedIp": "127.1.0.1",
+        }
+    ]
+    assert [row["ip"] for row in found["listed"]] == ["127.1.0.1"]
+    assert (await node.get("/trionode/explain"))["status"] == "error"
+
+
+async def test_kept_events(node: Any) -> None:
+    for number in range(5):
+        node.bus.publish("n", {"number": number})
+    found = await node.data("/trionode/events?since=2&limit=2")
+    assert found == [
+        {"id": 3, "name": "n", "data": {"number": 2}},
+        {"id": 4, "name": "n", "data": {"number": 3}},
+    ]
+    assert len(await node.data("/trionode/events")) == 5
+    assert (await node.get("/trionode/events?since=x"))["status"] == "error"
+    node.configure("api", event_stream=False)
+    assert (await node.client.get("/trionode/events")).status_code == 404
