@@ -18,7 +18,7 @@ from trionode.api.app import create_app
 from trionode.api.context import ApiContext
 from trionode.api.dosstate import DosState
 from trionode.api.frontdoor import FrontDoor
-from trionode.api.probe import TcpProbe
+from trionode.api.probe import Probe, TcpProbe
 from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
@@ -45,78 +45,86 @@ def os_uptime_s() -> float:
 async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     """Run one node until SIGINT or SIGTERM. `key` signs its messages, `conf` is the daemon's own.
 
-    Raises StartupError (busy port, unwritable folder, wrong key) and ServiceCrashLoop.
+    Raises StartupError (busy port, unwritable folder) and ServiceCrashLoop.
     """
     log = get_logger("node")
     started_s = trio.current_time()
-    source_ip = None if settings.node.bind_host in WILDCARDS else settings.node.bind_host
+    bind_host = settings.node.bind_host
+    source_ip = None if bind_host in WILDCARDS else bind_host
     folder = data_dir(settings)
     async with AsyncExitStack() as stack:
-        daemon = stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip))
-        bench = stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip))
-        store = await stack.enter_async_context(open_store(settings.store, folder))
-        core = NodeCore(
-            NodeParts(
-                settings=settings,
-                key=key,
-                clock=SystemClock(),
-                rng=random.Random(),
-                transport=(transport := WsTransport(settings.peers, bind_host=settings.node.bind_host)),
-                daemon=daemon,
-                bench=bench,
-                store=store,
-                os_uptime_s=os_uptime_s,
-            )
+        transport = WsTransport(settings.peers, bind_host=bind_host)
+        parts = NodeParts(
+            settings=settings,
+            key=key,
+            clock=SystemClock(),
+            rng=random.Random(),
+            transport=transport,
+            daemon=stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip)),
+            bench=stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip)),
+            store=await stack.enter_async_context(open_store(settings.store, folder)),
+            os_uptime_s=os_uptime_s,
         )
+        core = NodeCore(parts)
+        lag = LagCanary(settings.system, core.counters)
         supervisor = Supervisor(
             core.counters,
             random.Random(),
             grace_s=settings.node.shutdown_grace_s,
             settings=settings.supervisor,
         )
-        lag = LagCanary(settings.system, core.counters)
-        app = create_app(
-            ApiContext(
-                settings=settings,
-                clock=SystemClock(),
-                bus=core.bus,
-                counters=core.counters,
-                log=core.log,
-                peers=core.peers,
-                chain=core.chain,
-                daemon=daemon,
-                bench=bench,
-                supervisor=supervisor,
-                probe=TcpProbe(source_ip),
-                rng=random.SystemRandom(),
-                dos=DosState(core.bus),
-                public_key=key.public_key,
-                started_s=started_s,
-                os_uptime_s=os_uptime_s,
-                lag=lag.stats,
-            )
-        )
+        context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s)
         front_door = FrontDoor(
             settings.api,
-            host=settings.node.bind_host,
+            host=bind_host,
             port=settings.node.api_port,
-            app=app,
+            app=create_app(context),
             transport=transport,
             on_peer=core.peers.handle_inbound,
             counters=core.counters,
             tcp_user_timeout_ms=settings.peers.tcp_user_timeout_ms,
         )
+        for service in [*core.services(), front_door]:
+            supervisor.add(service, essential=True)
+        supervisor.add(lag, essential=False)
 
         def on_ready() -> None:
             address = f"http://{source_ip or '127.0.0.1'}:{front_door.port}"
             log.info("ready", api=address, after_s=round(trio.current_time() - started_s, 2))
 
-        for service in [*core.services(), front_door]:
-            supervisor.add(service, essential=True, remedy="see the log above for the reason")
-        supervisor.add(lag, essential=False)
-        log.info("starting", address=settings.node.bind_host, public_key=key.public_key, data=str(folder))
+        log.info("starting", address=bind_host, public_key=key.public_key, data=str(folder))
         await _run_until_signalled(supervisor, settings.node.shutdown_grace_s, on_ready)
     log.info("stopped", reason=supervisor.stop_reason)
+
+
+def _api_context(
+    parts: NodeParts,
+    core: NodeCore,
+    supervisor: Supervisor,
+    lag: LagCanary,
+    probe: Probe,
+    started_s: float,
+) -> ApiContext:
+    return ApiContext(
+        settings=parts.settings,
+        clock=parts.clock,
+        bus=core.bus,
+        counters=core.counters,
+        log=core.log,
+        peers=core.peers,
+        chain=core.chain,
+        daemon=parts.daemon,
+        bench=parts.bench,
+        supervisor=supervisor,
+        probe=probe,
+        # Login phrases must not be guessable.
+        rng=random.SystemRandom(),
+        dos=DosState(core.bus),
+        public_key=parts.key.public_key,
+        started_s=started_s,
+        os_uptime_s=parts.os_uptime_s,
+        lag=lag.stats,
+    )
 
 
 async def _run_until_signalled(supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]) -> None:
