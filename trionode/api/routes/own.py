@@ -16,6 +16,7 @@ from trionode.api.answers import Answer, ApiFailure, data, iso
 from trionode.api.call import Call
 from trionode.api.route import Param, Route, list_of
 from trionode.api.routes.locations import location_rows
+from trionode.appstate.explain import Step
 
 EVENTS_LIMIT = 10_000
 REJECTION_MARK = ".rejected."
@@ -132,10 +133,25 @@ async def explain(call: Call) -> Answer:
         raise ApiFailure("No Flux App name specified")
     ip = call.text("ip") or None
     steps = await call.context.log.explain(name, ip)
-    rows = location_rows(call.context.log.index.locations(name, ip))
-    return data(
-        {"app": name, "ip": ip, "steps": [msgspec.to_builtins(step) for step in steps], "listed": rows}
-    )
+    listed = location_rows(call.context.log.index.locations(name, ip))
+    return data({"app": name, "ip": ip, "steps": [_step(step) for step in steps], "listed": listed})
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "ip": step.ip,
+        "type": step.type,
+        "key": step.dedup_key,
+        "name": step.name or None,
+        "at": iso(step.at_ms),
+        "expireAt": iso(step.expire_at_ms),
+        "receivedAt": iso(step.received_at_ms),
+        "effect": step.effect,
+        "rule": step.rule,
+        "text": step.text,
+        "by": step.by,
+        "listedIp": step.listed_ip or None,
+    }
 
 
 async def events(call: Call) -> Answer:
