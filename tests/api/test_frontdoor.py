@@ -275,6 +275,31 @@ async def test_a_crash_of_the_peer_service_ends_that_connection_only() -> None:
 
 
 @pytest.mark.trio
+async def test_a_stray_cancellation_stays_in_its_connection() -> None:
+    house = House()
+
+    async def leak(_inbound: InboundRequest) -> None:
+        # what hypercorn's TaskGroup does when its own scope is cancelled: the result is dropped
+        manager = trio.open_nursery()
+        nursery = await manager.__aenter__()
+        nursery.cancel_scope.cancel()
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled as error:
+            await manager.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    house.door._on_peer = leak
+    async with trio.open_nursery() as nursery:
+        await nursery.start(house.door.run)
+        with pytest.raises(DialError):
+            await house.echo()
+        house.door._on_peer = house.on_peer
+        assert await house.echo() == "hello peer"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
 async def test_it_survives_a_shortage_of_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     real = trio.SocketListener.accept
     failures = [errno.EMFILE, errno.ECONNABORTED, errno.ENFILE]

@@ -149,6 +149,8 @@ class FrontDoor:
                     for listener in listeners:
                         listener.socket.close()
                     await self._wind_down(http, connections)
+                if not stop.is_set():
+                    raise RuntimeError("the front door was cancelled from within")
                 await http.stop()
                 lifespan.cancel_scope.cancel(reason="the front door stopped")
 
@@ -192,7 +194,12 @@ class FrontDoor:
         self._streams[number] = stream
         self._counters.add("front_door.accepted")
         try:
-            await self._connection(number, stream, http)
+            with trio.CancelScope() as scope:
+                try:
+                    await self._connection(number, stream, http)
+                finally:
+                    # keeps a stray Cancelled in: in the nursery it would end every connection
+                    scope.cancel(reason="the connection has ended")
         except* _GONE:
             self._counters.add("front_door.lost")
         except* Exception as group:  # noqa: BLE001 - logged whole and counted

@@ -103,6 +103,8 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream, head: bytes) -> None:
         self._stream = stream
         self._head = memoryview(head)
+        self.gone = False
+        """The client is known to have left, or we closed: nothing sent can arrive any more."""
 
     @property
     def socket(self) -> trio.socket.SocketType:
@@ -118,7 +120,11 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.gone = True
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -130,4 +136,5 @@ class ReplayStream(trio.abc.HalfCloseableStream):
             await self._stream.send_eof()  # waits for nothing but its turn
 
     async def aclose(self) -> None:
+        self.gone = True
         await self._stream.aclose()

@@ -25,16 +25,24 @@ from trionode.errors import StartupError
 
 _LIFESPAN_S = 10.0
 _SHUTDOWN_S = 1.0
+_LEFTOVER_S = 0.5
 
 
 class _Connection(TCPServer):
-    """hypercorn's connection, whose idle timer ends with it.
+    """hypercorn's connection, which ends when its client is gone.
 
-    The original leaves it running, so every closed connection holds its place for another
-    `keep_alive_timeout`.
+    The original leaves its idle timer running, so that a closed connection holds its place for
+    another `keep_alive_timeout`; and when a response cannot be sent while more input waits behind
+    its request, its reader waits for ever.
     """
 
     _reading = True
+
+    async def run(self) -> None:
+        # Not the task group's own scope: TaskGroup lets the Cancelled of that one escape
+        self.life = trio.CancelScope()
+        with self.life:
+            await super().run()
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -42,8 +50,14 @@ class _Connection(TCPServer):
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
-        if self._reading or not isinstance(event, Updated):
+        if isinstance(event, Updated) and not self._reading:
+            return
+        try:
             await super().protocol_send(event)
+        finally:
+            if self.stream.gone:
+                # the app has been told; this is for whatever does not end by that
+                self.life.deadline = min(self.life.deadline, trio.current_time() + _LEFTOVER_S)
 
 
 class HttpServer:
