@@ -1,0 +1,235 @@
+"""A node as a process: start to the first API answer, memory, the status command, an orderly stop.
+
+A real node runs beside the daemon stub; real peers are linked to it; its log is filled with real
+signed messages. Baselines of the same run: bare Python, and importing what a node needs.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from _harness import Bench, arguments
+
+from trionode.config.tree import AppStateSettings, PeerSettings
+from trionode.devnet import layout as places
+from trionode.devnet.layout import Layout, NodePlace
+from trionode.devnet.processes import module_command
+from trionode.peers.link import Hello
+from trionode.peers.ws import WsTransport
+from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import SystemClock
+from trionode.runtime.counters import Counters
+from trionode.store.eventlog import EventLog
+from trionode.store.open import FILE_NAME
+from trionode.store.sqlite import open_sqlite
+from trionode.wire.envelope import seal
+from trionode.wire.keys import NodeKey
+
+OFFSET = 100
+ADDRESSES, APPS_EACH = 8000, 5
+IMPORTS = "import trio, trio_websocket, hypercorn.trio, quart_trio, coincurve, msgspec, structlog, click"
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    bench = Bench("process")
+    with tempfile.TemporaryDirectory() as folder:
+        layout = places.plan(Path(folder), 1, OFFSET)
+        overrides = {"peers.min_inbound": 16, "peers.discovery_autostart": False, "log.level": "warning"}
+        places.write(layout, random.Random(1), overrides)
+        bare = seconds_of([sys.executable, "-c", "pass"])
+        imports = seconds_of([sys.executable, "-c", IMPORTS])
+        with stub(layout):
+            empty_node(bench, layout.nodes[0], bare, imports)
+            trio.run(fill, layout.nodes[0])
+            full_node(bench, layout.nodes[0], imports)
+    bench.finish(options.json)
+
+
+def empty_node(bench: Bench, node: NodePlace, bare_s: float, imports_s: float) -> None:
+    starts = []
+    for _ in range(5):
+        with running(node) as (_, start_s):
+            starts.append(start_s)
+    bench.add(
+        "start to first API answer",
+        statistics.median(starts),
+        "s",
+        baseline=imports_s,
+        baseline_name="imports alone",
+        goal=1.5,
+        more_is_better=False,
+    )
+    with running(node) as (process, _):
+        time.sleep(3)
+        bench.add("idle RSS", rss_mb(process.pid), "MB", goal=120.0, more_is_better=False)
+        status = module_command("trionode", "--config", str(node.config), "status", "--json")
+        bench.add(
+            "trionode status, wall",
+            seconds_of(status, runs=7) * 1000,
+            "ms",
+            baseline=bare_s * 1000,
+            baseline_name="python -c pass",
+            goal=250.0,
+            more_is_better=False,
+        )
+    with running(node) as (process, _):
+        stop_s = trio.run(stop_with_peers, node, process, bench)
+        bench.add("SIGTERM to exit, 60 peers", stop_s, "s", goal=5.0, more_is_better=False)
+
+
+def full_node(bench: Bench, node: NodePlace, imports_s: float) -> None:
+    with running(node) as (process, start_s):
+        time.sleep(2)
+        rows = len(get(node, "/apps/locations"))
+        bench.add(
+            f"start with {rows} locations",
+            start_s,
+            "s",
+            baseline=imports_s,
+            baseline_name="imports alone",
+        )
+        bench.add("RSS after one full listing", rss_mb(process.pid), "MB")
+
+
+async def stop_with_peers(node: NodePlace, process: subprocess.Popen[bytes], bench: Bench) -> float:
+    """Link 60 peers from 60 addresses, look at the memory, then stop the node; seconds it took."""
+    async with AsyncExitStack() as stack:
+        for number in range(1, 61):
+            transport = WsTransport(PeerSettings(), bind_host=f"127.{OFFSET + 20}.{number}.1")
+            dial = transport.dial(node.ip, places.API_PORT, Hello(), own_port=16127)
+            await stack.enter_async_context(dial)
+        await trio.sleep(2)
+        inbound = get(node, "/trionode/status")["peers"]["inbound"]
+        bench.add(f"RSS with {inbound} peers", rss_mb(process.pid), "MB", goal=150.0, more_is_better=False)
+        begin = trio.current_time()
+        process.send_signal(signal.SIGTERM)
+        # The peers do not read on: the node must not wait for their close frames for ever.
+        await trio.to_thread.run_sync(process.wait)
+        return trio.current_time() - begin
+
+
+async def fill(node: NodePlace) -> None:
+    """Write the announcements of 8,000 addresses into the node's own store."""
+    folder = node.folder / "data"
+    key = NodeKey.generate(random.Random(2))
+    clock = SystemClock()
+    async with open_sqlite(folder / FILE_NAME) as store, trio.open_nursery() as nursery:
+        log = EventLog(AppStateSettings(), store, clock, EventBus(), Counters())
+        await nursery.start(log.run)
+        for first in range(0, ADDRESSES, 1000):
+            now_ms = clock.now_ms()
+            batch = [seal(announcement(n, now_ms), key, now_ms) for n in range(first, first + 1000)]
+            await log.ingest_many(batch)
+        nursery.cancel_scope.cancel(reason="filled")
+
+
+def announcement(number: int, now_ms: int) -> dict[str, object]:
+    """A fluxapprunning v2 of one address."""
+    return {
+        "type": "fluxapprunning",
+        "version": 2,
+        "apps": [
+            {"name": f"app{(number * APPS_EACH + n) % 2000}", "hash": f"{number:064x}"}
+            for n in range(APPS_EACH)
+        ],
+        "ip": f"203.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+        "broadcastedAt": now_ms,
+        "osUptime": 1000,
+        "staticIp": True,
+    }
+
+
+@contextmanager
+def stub(layout: Layout) -> Iterator[None]:
+    arguments_ = ("--host", layout.stub_ip, "--nodes", str(layout.node_list))
+    process = subprocess.Popen(module_command("trionode.sim.stub_server", *arguments_))
+    try:
+        wait_until(lambda: connects(layout.stub_ip, places.DAEMON_PORT))
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def running(node: NodePlace) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """A node process and the seconds until it answered for the first time."""
+    command = module_command("trionode", "--config", str(node.config), "run")
+    begin = time.perf_counter()
+    with node.log.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            wait_until(lambda: answers(node))
+            yield process, time.perf_counter() - begin
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    deadline = time.perf_counter() + within_s
+    while not condition():
+        if time.perf_counter() > deadline:
+            raise SystemExit(f"the process did not come up within {within_s:g} s")
+        time.sleep(0.005)
+
+
+def connects(ip: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(ip, port, timeout=1)
+    try:
+        connection.connect()
+    except OSError:
+        return False
+    connection.close()
+    return True
+
+
+def answers(node: NodePlace) -> bool:
+    try:
+        return bool(get(node, "/flux/version"))
+    except OSError:
+        return False
+
+
+def get(node: NodePlace, path: str) -> Any:
+    connection = http.client.HTTPConnection(node.ip, places.API_PORT, timeout=10)
+    connection.request("GET", path)
+    data = json.loads(connection.getresponse().read())["data"]
+    connection.close()
+    return data
+
+
+def seconds_of(command: list[str], runs: int = 5) -> float:
+    """Median wall time of a whole process."""
+    times = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process in MB (10^6 bytes)."""
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise SystemExit(f"process {pid} is gone")
+
+
+if __name__ == "__main__":
+    main()
