@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from trionode import __version__
 from trionode.cli import exitcodes
@@ -109,11 +109,12 @@ def call(args: Sequence[str] | None = None) -> int:
         return _tell(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _tell("interrupted", exitcodes.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (head, less) is gone: that is no error of ours. Python would
-        # complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exitcodes.OK
+    except SystemExit as end:
+        # When the reader of our output (head, less) is gone click silences stdout and ends with 1,
+        # but that is no error of ours.
+        if end.code == 1 and isinstance(sys.stdout, PacifyFlushWrapper):
+            return exitcodes.OK
+        raise
     except Exception as error:  # noqa: BLE001 - the outermost frame: everything is told, nothing hidden
         return _tell_exception(error, verbose="-v" in arguments or "--verbose" in arguments)
     except BaseExceptionGroup as group:

@@ -170,7 +170,11 @@ def _fit(key: str, value: Any) -> tuple[Any, str]:
     """
     from trionode.config.check import value_of
 
-    wanted = f"{value}" if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+    wanted = value
+    if isinstance(value, list):
+        wanted = ",".join(map(str, value))
+    elif not isinstance(value, bool):
+        wanted = str(value)
     try:
         loaded = load(overrides={key: wanted})
     except RefusedSettings as error:

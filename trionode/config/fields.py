@@ -147,6 +147,9 @@ def suggest(key: str) -> str | None:
         spellings |= {_plain(part.rpartition(".")[2]) for part in re.split(r"[ ,]+", field.original)}
         if (wanted in spellings or _plain(name) in spellings) and len(_plain(name)) > 3:
             return field.key
+    begun = [known for known in fields if name and known.startswith(key)]
+    if begun:
+        return begun[0]
     if section in SECTIONS:
         near = difflib.get_close_matches(name, [f.name for f in fields.values() if f.section == section], n=1)
         if near:
