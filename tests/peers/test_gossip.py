@@ -438,10 +438,10 @@ async def test_a_slow_log_holds_back_the_intake_not_the_node(autojump_clock: Any
         )
     await trio.sleep(2.5)
     assert len(scene.node.log.taken) == 64
-    assert scene.node.service.gossip._applying == 256
+    assert scene.node.service._dispatcher.full
     await trio.sleep(60)
     assert len(scene.node.log.taken) == 1000
-    assert scene.node.service.gossip._applying == 0
+    assert len(scene.node.service._dispatcher) == 0
 
 
 async def test_the_same_relay_reaches_a_peer_once(autojump_clock: Any, scene: Scene) -> None:
@@ -451,3 +451,40 @@ async def test_the_same_relay_reaches_a_peer_once(autojump_clock: Any, scene: Sc
     await trio.sleep(1)
     got = [frames(visitor) for visitor in (scene.a, scene.b, scene.c)]
     assert sorted(len(inventory) for inventory in got) == [0, 1, 1]
+
+
+async def test_messages_reach_the_log_in_the_order_of_their_arrival(
+    autojump_clock: Any, scene: Scene
+) -> None:
+    begun: list[Any] = []
+    ingest = scene.node.log.ingest
+
+    async def slow(envelope: Envelope, *, received_at_ms: int) -> Decision:
+        begun.append(envelope.data["name"])
+        await trio.sleep(len(begun) % 7 / 100)
+        return await ingest(envelope, received_at_ms=received_at_ms)
+
+    scene.node.log.ingest = slow
+    for number in range(300):
+        scene.node.service.gossip.offer(
+            scene.node.service.table.get("198.51.1.1:16127"), scene.message(f"app{number}").text
+        )
+    await trio.sleep(5)
+    assert begun == [f"app{number}" for number in range(300)]
+
+
+async def test_a_slow_room_does_not_hold_back_the_log(autojump_clock: Any, scene: Scene) -> None:
+    async def never(envelope: Envelope, peer: Any) -> bool:
+        await trio.sleep_forever()
+        return True
+
+    scene.node.service.register_handler("fluxapprequest", never)
+    peer = scene.node.service.table.get("198.51.1.1:16127")
+    now_ms = scene.world.clock.now_ms()
+    for number in range(300):
+        data = {"type": "fluxapprequest", "version": 1, "hash": str(number)}
+        scene.node.service.gossip.offer(peer, seal(data, scene.signer, now_ms).text)
+    scene.node.service.gossip.offer(peer, scene.message().text)
+    await trio.sleep(1)
+    assert len(scene.node.log.taken) == 1
+    assert scene.node.counters["gossip.dispatch.handlers_busy"] == 300 - 256

@@ -325,7 +325,7 @@ async def test_the_rate_limit_drops_silently(autojump_clock: Any, world: Any) ->
 
 async def test_the_reported_delay_takes_both_clocks_into_account(autojump_clock: Any, world: Any) -> None:
     node = await world.start_node()
-    node.service.clock_offset_ms = 100
+    node.service.links.clock_offset_ms = 100
     visitor = await world.visit(node, hello=Hello(clock_offset_ms=40))
     visitor.send(f"T{world.clock.now_ms() - 200}|" + '{"type":"nak","hash":"","reason":"stale"}')
     await trio.testing.wait_all_tasks_blocked()

@@ -2,27 +2,26 @@
 
 The stops, each one function, each rejection counted as `gossip.<stop>.<reason>`:
 intake (fair queue, random delay) -> decode -> dedupe -> verify -> age -> dispatch -> relay. Up to
-the age check everything is synchronous and inline, in slices with a checkpoint after each; the
-event log's durable commit is awaited by a fixed set of appliers. As wire.md §14 recommends, only
-verified envelopes occupy the dedupe cache and are served on request.
+the age check everything is synchronous and inline, in slices with a checkpoint after each; what
+follows is `peers.dispatch`. As wire.md §14 recommends, only verified envelopes occupy the dedupe
+cache and are served on request.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 import msgspec
 import trio
 
-from trionode.appstate.decision import Decision
-from trionode.config.tree import GossipSettings, NetworkSettings
+from trionode.config.tree import GossipSettings
 from trionode.errors import WireError
 from trionode.peers.badmessages import WrongKey
 from trionode.peers.broadcast import Broadcaster
 from trionode.peers.cache import ExpiringMap, MessageCache
 from trionode.peers.closecodes import bad_origin
+from trionode.peers.dispatch import APP_STATE_TYPES, Dispatcher
 from trionode.peers.facts import NetworkFacts
 from trionode.peers.intake import FairIntake, Item
 from trionode.peers.inventory import Ask, Inventory
@@ -37,40 +36,21 @@ from trionode.wire.envelope import Envelope, decode_envelope
 from trionode.wire.frames import NAK_STALE, Frame, HashRequest, Nak
 from trionode.wire.jsjson import JsValue
 from trionode.wire.nodelist import NodeList
-from trionode.wire.origin import BY_IP_TYPES, OriginVerdict, verify_envelope
+from trionode.wire.origin import OriginVerdict, verify_envelope
 from trionode.wire.textframe import classify, parse_body
 
 log = get_logger("peers.gossip")
 
-APP_STATE_TYPES = BY_IP_TYPES | {"fluxipchanged"}
 SYNC_TYPES = frozenset(
     ("fluxapptempsync", "fluxapprunningsync", "fluxappinstallingsync", "fluxappinstallingerrorssync")
 )
-APPLIERS = 32
-MAX_APPLYING = 256
 SLICE_S = 0.005
 REPLY_REUSE_S = 0.1
 BAD_ORIGIN_REASON = "too many bad messages"
 
 
-class Ledger(Protocol):
-    """What gossip needs of `store.eventlog.EventLog`."""
-
-    async def ingest(self, envelope: Envelope, *, received_at_ms: int) -> Decision:
-        """Judge a verified envelope; returns when its changes are durable."""
-        ...
-
-
-MessageHandler = Callable[[Envelope, Peer], Awaitable[bool]]
-"""Takes a verified, fresh envelope of one type; True means: relay it."""
-
 SyncChunkHandler = Callable[[Peer, dict[str, JsValue]], None]
 """Takes a parsed sync response of a marked peer (wire.md §11); must only enqueue."""
-
-
-class _Verified(msgspec.Struct, frozen=True):
-    envelope: Envelope
-    peer: Peer
 
 
 class _Copy(msgspec.Struct, frozen=True):
@@ -94,7 +74,7 @@ def _copy_of(envelope: Envelope) -> _Copy:
 
 
 class Gossip:
-    """Judges what peers send, applies what is new, relays what the log says is worth it.
+    """Judges what peers send and passes on what is verified, fresh and new.
 
     `on_frame` takes peer-level messages that arrived as JSON text.
     """
@@ -102,9 +82,8 @@ class Gossip:
     def __init__(
         self,
         settings: GossipSettings,
-        network: NetworkSettings,
         *,
-        ledger: Ledger,
+        dispatcher: Dispatcher,
         facts: NetworkFacts,
         table: PeerTable,
         broadcaster: Broadcaster,
@@ -114,8 +93,7 @@ class Gossip:
         rng: random.Random,
     ) -> None:
         self._settings = settings
-        self._network = network
-        self._ledger = ledger
+        self._dispatcher = dispatcher
         self._facts = facts
         self._table = table
         self._broadcaster = broadcaster
@@ -131,23 +109,11 @@ class Gossip:
         )
         self._unlisted: ExpiringMap[str, NodeList] = ExpiringMap(settings.cache_entries, settings.cache_ttl_s)
         self._replies: ExpiringMap[str, Outgoing] = ExpiringMap(64, REPLY_REUSE_S)
-        self._handlers: dict[str, MessageHandler] = {}
         self._wake_at_s = float("inf")
         self._news = trio.Event()
-        self._applying = 0
-        self._send_work, self._receive_work = trio.open_memory_channel[_Verified](MAX_APPLYING)
+        dispatcher.on_room(lambda: self._news.set())
         self.on_frame: Callable[[Peer, Frame], None] | None = None
         self.on_sync_chunk: SyncChunkHandler | None = None
-
-    def register_handler(self, message_type: str, handler: MessageHandler) -> None:
-        """Let another room take the envelopes of one type (e.g. fluxappregister).
-
-        The handler runs in one of the appliers: it may wait, but a long job belongs to its own
-        service. Raises ValueError for a type that is taken.
-        """
-        if message_type in APP_STATE_TYPES or message_type in self._handlers:
-            raise ValueError(f"gossip type {message_type!r} already has a handler")
-        self._handlers[message_type] = handler
 
     # --- the way in -------------------------------------------------------------------------
 
@@ -217,8 +183,7 @@ class Gossip:
     async def run(self) -> None:
         """Work until cancelled."""
         async with trio.open_nursery() as nursery:
-            for _ in range(APPLIERS):
-                nursery.start_soon(self._applier)
+            nursery.start_soon(self._dispatcher.run)
             await self._work_off_intake()
 
     async def _work_off_intake(self) -> None:
@@ -231,12 +196,11 @@ class Gossip:
             room = self._judge_slice(now_s)
             if not room:
                 await trio.lowlevel.checkpoint()
-                if self._applying >= MAX_APPLYING:
+                if self._dispatcher.full:
                     await self._news.wait()
                 continue
-            self._wake_at_s = min(
-                self._intake.next_due_s() or float("inf"), self._inventory.next_deadline_s() or float("inf")
-            )
+            times_s = (self._intake.next_due_s(), self._inventory.next_deadline_s())
+            self._wake_at_s = min((at_s for at_s in times_s if at_s is not None), default=float("inf"))
             with trio.move_on_at(self._wake_at_s):
                 await self._news.wait()
             self._wake_at_s = float("-inf")
@@ -244,7 +208,7 @@ class Gossip:
     def _judge_slice(self, now_s: float) -> bool:
         """Judge what is due; False if the slice ended before the queue did."""
         for _ in range(self._settings.verify_slice):
-            if self._applying >= MAX_APPLYING:
+            if self._dispatcher.full:
                 return False
             item = self._intake.take(now_s)
             if item is None:
@@ -291,12 +255,7 @@ class Gossip:
             if not peer.ephemeral:
                 self._forms.frame(Nak(data_hash, NAK_STALE)).send(peer, Tier.REPLY)
             return
-        kind = envelope.type
-        if kind not in APP_STATE_TYPES and kind not in self._handlers:
-            self._count("dispatch", "unknown_type")
-            return
-        self._applying += 1
-        self._send_work.send_nowait(_Verified(envelope, peer))
+        self._dispatcher.put(envelope, peer)
 
     def _decode(self, peer: Peer, text: str) -> Envelope | None:
         try:
@@ -350,41 +309,6 @@ class Gossip:
             self._counters.add("peers.bad_origin_closed")
             log.info("peer closed", peer=peer.key, reason=BAD_ORIGIN_REASON, last=verdict.value)
             peer.close(bad_origin(peer.direction), BAD_ORIGIN_REASON)
-
-    async def _applier(self) -> None:
-        while True:
-            verified = await self._receive_work.receive()
-            try:
-                await self._apply(verified.envelope, verified.peer)
-            except Exception as error:
-                self._count("dispatch", "crashed")
-                log.error("message could not be applied", type=verified.envelope.type, exc_info=error)
-            finally:
-                self._applying -= 1
-                if self._applying == MAX_APPLYING - 1:
-                    self._news.set()
-
-    async def _apply(self, envelope: Envelope, peer: Peer) -> None:
-        """Dispatch and relay stops."""
-        if envelope.type in APP_STATE_TYPES:
-            decision = await self._ledger.ingest(envelope, received_at_ms=self._clock.now_ms())
-            if not decision.accepted:
-                self._count(decision.stop or "dispatch", decision.reason or "refused")
-            else:
-                self._counters.add("gossip.accepted")
-            relay = decision.relay
-        else:
-            relay = await self._handlers[envelope.type](envelope, peer)
-            self._counters.add("gossip.handled")
-        if relay:
-            self._relay(envelope, peer)
-
-    def _relay(self, envelope: Envelope, source: Peer) -> None:
-        self._counters.add("gossip.relayed")
-        if self._facts.height >= self._network.hash_relay_height:
-            self._broadcaster.announce(envelope.data_hash, source)
-        else:
-            self._broadcaster.paced(envelope.text, source)
 
     def _ask(self, ask: Ask | None) -> None:
         while ask is not None:
