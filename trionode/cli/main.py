@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from trionode import __version__
 from trionode.cli import exitcodes
@@ -101,6 +100,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def call(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; errors are told on stderr."""
     arguments = list(sys.argv[1:] if args is None else args)
+    stdout = sys.stdout
     try:
         result: Any = cli.main(args=arguments, prog_name="trionode", standalone_mode=False)
     except click.UsageError as error:
@@ -110,9 +110,9 @@ def call(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _tell("interrupted", exitcodes.INTERRUPTED)
     except SystemExit as end:
-        # When the reader of our output (head, less) is gone click silences stdout and ends with 1,
-        # but that is no error of ours.
-        if end.code == 1 and isinstance(sys.stdout, PacifyFlushWrapper):
+        # When the reader of our output (head, less) is gone, click puts a silent stdout in place
+        # and ends with 1; but that is no error of ours.
+        if end.code == 1 and sys.stdout is not stdout:
             return exitcodes.OK
         raise
     except Exception as error:  # noqa: BLE001 - the outermost frame: everything is told, nothing hidden
