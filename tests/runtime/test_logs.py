@@ -43,6 +43,7 @@ def test_json_where_nobody_looks() -> None:
     set_up_logs(LogSettings(), stream=out)
     get_logger("peers.dialer").info("peer added", peer="1.2.3.4:16127", total=3)
     (line,) = lines(out)
+    assert list(line) == ["timestamp", "level", "logger", "message", "peer", "total"]
     assert line.pop("timestamp")
     assert line == {
         "message": "peer added",

@@ -61,6 +61,12 @@ def _shorten_name(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def _leading(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What every line has comes first, so that raw JSON can be read too."""
+    first = ("timestamp", "level", "logger", "message")
+    return {name: event[name] for name in (*first, *(name for name in event if name not in first))}
+
+
 def _tame(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Texts from outside must not forge lines, move the cursor or fill the disk."""
     for name, value in event.items():
@@ -91,7 +97,7 @@ def _formatter(kind: str, *, colours: bool, local_time: bool) -> logging.Formatt
     ]
     last: list[Processor]
     if kind == "json":
-        last = [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
+        last = [structlog.processors.EventRenamer("message"), _leading, structlog.processors.JSONRenderer()]
     else:
         last = [
             _tame,
