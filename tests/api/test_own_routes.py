@@ -23,9 +23,12 @@ async def test_status(node: Any, autojump_clock: Any) -> None:
     node.build()
     node.peers.table.put("127.3.0.1", "16127", "outbound")
     node.log.index.rows = [node.Location("a", "h", "127.1.0.1"), node.Location("a", "h", "127.2.0.1")]
-    node.counters.add("gossip.rejected.verify.bad_signature", 3)
-    node.counters.add("gossip.rejected.judge.too_old", 5)
-    node.counters.add("gossip.accepted.apprunning", 7)
+    node.counters.add("gossip.verify.bad_signature", 3)
+    node.counters.add("gossip.verify.key_mismatch_unsynced", 9)
+    node.counters.add("appstate.refused.judge.too_old", 5)
+    node.counters.add("appstate.sync.refused.verify.not_listed", 4)
+    node.counters.add("peers.inbound.refused.4002", 2)
+    node.counters.add("gossip.accepted", 7)
     node.bus.publish("boot:settled")
     await trio.sleep(1.5)
     found = await node.data("/trionode/status")
@@ -64,8 +67,10 @@ async def test_status(node: Any, autojump_clock: Any) -> None:
     assert found["loopLag"]["p99_ms"] == 2.0
     assert found["services"][0]["name"] == "peers"
     assert found["rejected"] == [
-        {"room": "gossip", "stop": "judge", "reason": "too_old", "count": 5},
+        {"room": "appstate", "stop": "judge", "reason": "too_old", "count": 5},
+        {"room": "sync", "stop": "verify", "reason": "not_listed", "count": 4},
         {"room": "gossip", "stop": "verify", "reason": "bad_signature", "count": 3},
+        {"room": "peers", "stop": "inbound", "reason": "4002", "count": 2},
     ]
     assert found["counters"]["gossip.accepted"] == 7
 

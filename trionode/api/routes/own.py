@@ -19,7 +19,17 @@ from trionode.api.routes.locations import location_rows
 from trionode.appstate.explain import Step
 
 EVENTS_LIMIT = 10_000
-REJECTION_MARK = ".rejected."
+REJECTIONS = (
+    ("appstate.sync.refused.", "sync", ""),
+    ("appstate.refused.", "appstate", ""),
+    *((f"gossip.{stop}.", "gossip", stop) for stop in ("intake", "decode", "dedupe", "verify", "age")),
+    ("gossip.dispatch.", "gossip", "dispatch"),
+    ("peers.inbound.refused.", "peers", "inbound"),
+    ("front_door.refused.", "front door", "head"),
+)
+"""Counter prefix, room, and the stop (empty: it is the first part of the rest of the name)."""
+REMARKS = frozenset({"gossip.verify.key_mismatch_forgiven", "gossip.verify.key_mismatch_unsynced"})
+"""Counters among them that explain a rejection already counted."""
 OBJECT = {"type": "object"}
 
 
@@ -76,14 +86,17 @@ def _lag(call: Call) -> dict[str, Any] | None:
 
 
 def rejections(counters: dict[str, int]) -> list[dict[str, Any]]:
-    """Counters of the form `<room>.rejected.<stop>.<reason>` as rows, the largest first."""
-    rows = []
+    """What was turned away, where and why: rows from the counters named for it, the largest first."""
+    rows: list[tuple[int, str, str, str]] = []
     for name, count in counters.items():
-        room, mark, rest = name.partition(REJECTION_MARK)
-        if mark:
-            stop, _, reason = rest.partition(".")
-            rows.append({"room": room, "stop": stop, "reason": reason, "count": count})
-    return sorted(rows, key=lambda row: -int(str(row["count"])))
+        for prefix, room, place in REJECTIONS:
+            if name.startswith(prefix) and name not in REMARKS:
+                rest = name.removeprefix(prefix)
+                stop, _, reason = (place, "", rest) if place else rest.partition(".")
+                rows.append((count, room, stop, reason))
+                break
+    rows.sort(key=lambda row: (-row[0], row[1:]))
+    return [{"room": row[1], "stop": row[2], "reason": row[3], "count": row[0]} for row in rows]
 
 
 def _totals(counters: dict[str, int]) -> dict[str, int]:
