@@ -89,6 +89,8 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
         supervisor.add(lag, essential=False)
 
         def on_ready() -> None:
+            if supervisor.stop_reason is not None:
+                return
             address = f"http://{source_ip or '127.0.0.1'}:{front_door.port}"
             log.info("ready", api=address, after_s=round(trio.current_time() - started_s, 2))
 
