@@ -50,11 +50,16 @@ def address_payload(text: str) -> bytes:
     return base58.b58decode_check(text)
 
 
+def _low_bytes(text: str) -> str:
+    """Both decoders of the network look at the low byte of each UTF-16 unit only."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass")[::2].decode("latin-1")
+
+
 def decode_base64(text: str) -> bytes:
     """Base64 as the network reads it: either alphabet, no padding needed, foreign characters skipped."""
     if _PLAIN_BASE64(text):
         return binascii.a2b_base64(text)
-    text = _NOT_BASE64.sub("", text.partition("=")[0].translate(_TO_PLAIN))
+    text = _NOT_BASE64.sub("", _low_bytes(text).partition("=")[0].translate(_TO_PLAIN))
     if len(text) % 4 == 1:
         text = text[:-1]
     return binascii.a2b_base64(text + "=" * (-len(text) % 4))
@@ -62,7 +67,9 @@ def decode_base64(text: str) -> bytes:
 
 def decode_hex(text: str) -> bytes:
     """Hex as the network reads it: up to the first pair that is none."""
+    text = _low_bytes(text)
     try:
+        # fromhex skips spaces, which the network does not
         return bytes.fromhex(text) if text.isalnum() else _hex_head(text)
     except ValueError:
         return _hex_head(text)
