@@ -156,7 +156,7 @@ class GossipSettings(Section, frozen=True, kw_only=True):
     max_text_bytes: Annotated[
         int,
         about("longest gossip text, in characters; sync answers that were asked for may be longer", ge=1024),
-    ] = 1024 * 1024
+    ] = 512 * 1024
     hash_request_timeout_s: Annotated[
         float, about("wait for a requested message before another announcer is asked", gt=0)
     ] = 3.0
