@@ -7,7 +7,6 @@ entry is `api.delivery`'s business.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -102,13 +101,3 @@ def warning(text: str) -> Answer:
 def refusal() -> Answer:
     """The refusal of §1.1: HTTP 200, code 401."""
     return Answer("error", message("Unauthorized. Access denied.", "Unauthorized", 401))
-
-
-def iso(time_ms: int | float | None) -> str | None:
-    """A date as the API writes it: ISO-8601 UTC text with milliseconds (§1.1)."""
-    if time_ms is None:
-        return None
-    whole = int(time_ms)
-    seconds, milliseconds = divmod(whole, 1000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

@@ -12,8 +12,9 @@ import msgspec
 import trio
 
 import trionode
-from trionode.api.answers import Answer, ApiFailure, data, iso
+from trionode.api.answers import Answer, ApiFailure, data
 from trionode.api.call import Call
+from trionode.api.dates import iso
 from trionode.api.route import Param, Route, list_of
 from trionode.api.routes.locations import location_rows
 from trionode.appstate.explain import Step
@@ -115,7 +116,7 @@ async def apps(call: Call) -> Answer:
     """Every app with its instances, or (with a name) the instances of one."""
     name = call.text("name")
     if name:
-        return data(location_rows(call.context.log.index.locations(name)))
+        return data(await location_rows(call.context.log.index.locations(name)))
     found: dict[str, dict[str, Any]] = {}
     for row in call.context.log.index.locations():
         app = found.setdefault(
@@ -146,7 +147,7 @@ async def explain(call: Call) -> Answer:
         raise ApiFailure("No Flux App name specified")
     ip = call.text("ip") or None
     steps = await call.context.log.explain(name, ip)
-    listed = location_rows(call.context.log.index.locations(name, ip))
+    listed = await location_rows(call.context.log.index.locations(name, ip))
     return data({"app": name, "ip": ip, "steps": [_step(step) for step in steps], "listed": listed})
 
 
