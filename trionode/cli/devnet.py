@@ -127,10 +127,10 @@ class _LiveTable:
             else "not agreed"
         )
         table = Table(title=f"local network, {elapsed_s:.0f} s, {verdict}")
-        for heading in ("node", "address", "out", "in", "height", "can send", "locations", "apps seen"):
-            table.add_column(
-                heading, justify="right" if heading in ("out", "in", "height", "locations") else "left"
-            )
+        for heading in ("node", "address", "can send", "apps seen"):
+            table.add_column(heading)
+        for heading in ("out", "in", "height", "locations"):
+            table.add_column(heading, justify="right")
         for view in views:
             place = view.place
             if not view.answers:
