@@ -1,108 +1,157 @@
-"""What every bench shares: rows with a goal and a baseline measured in the same run, table and JSON.
+"""What the benches share: timing, ratios against a baseline of the same run, table and --json output.
 
-Use:  bench = Bench("wire"); bench.add("frame decode", per_s, "1/s", baseline=..., goal=...)
-      bench.finish(arguments)
+Rates are per second of CPU time of the measuring thread where `cpu` is asked for, so that a busy machine
+does not blur them, else per second of wall time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One measured figure. `goal` is a bound in `unit`; `more_is_better` tells its direction."""
+class Row(msgspec.Struct, kw_only=True):
+    """One measured figure. `goal` with `better` says what it should reach; `baseline` names its yardstick."""
 
     name: str
     value: float
     unit: str
-    baseline: float | None = None
-    baseline_name: str = ""
+    baseline: str = ""
+    ratio: float | None = None
     goal: float | None = None
-    more_is_better: bool = True
+    better: Literal["higher", "lower"] = "higher"
+    note: str = ""
 
     @property
-    def ratio(self) -> float | None:
-        """value / baseline, None without a baseline."""
-        return self.value / self.baseline if self.baseline else None
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the goal is met, None without one."""
+    def met(self) -> bool | None:
         if self.goal is None:
             return None
-        return self.value >= self.goal if self.more_is_better else self.value <= self.goal
+        return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
 
 
 class Bench:
-    """Collects rows and prints them at the end."""
+    """Collects rows; `baseline` refers to rows measured earlier in the same run."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, title: str) -> None:
+        self.title = title
         self.rows: list[Row] = []
 
-    def add(self, name: str, value: float, unit: str, **more: Any) -> None:
-        """Add one figure; see Row for the optional members."""
-        self.rows.append(Row(name, value, unit, **more))
-        print(f"  {name}: {_figure(value)} {unit}", file=sys.stderr)
+    def add(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        baseline: str = "",
+        goal: float | None = None,
+        better: Literal["higher", "lower"] = "higher",
+        note: str = "",
+    ) -> Row:
+        """Keep a figure; its ratio is value / value of the row called `baseline`."""
+        ratio = None
+        if baseline:
+            known = next(row for row in self.rows if row.name == baseline)
+            ratio = value / known.value if known.value else None
+        row = Row(
+            name=name,
+            value=value,
+            unit=unit,
+            baseline=baseline,
+            ratio=ratio,
+            goal=goal,
+            better=better,
+            note=note,
+        )
+        self.rows.append(row)
+        return row
 
-    def finish(self, json_path: str | None) -> None:
-        """Print the table, and write JSON when a path is given ("-" is standard output)."""
-        report = {
-            "bench": self.name,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "rows": [
-                {**msgspec.structs.asdict(row), "ratio": row.ratio, "reached": row.reached}
-                for row in self.rows
-            ],
-        }
-        if json_path == "-":
-            print(json.dumps(report, indent=1))
-            return
-        if json_path:
-            Path(json_path).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-        print(f"\n{self.name} (Python {platform.python_version()})")
+    def rate(
+        self,
+        name: str,
+        call: Callable[[], object],
+        *,
+        calls: int = 1,
+        baseline: str = "",
+        goal: float | None = None,
+        seconds: float = 0.5,
+        note: str = "",
+    ) -> Row:
+        """Measure how often per CPU second `call` runs; `calls` = how many operations one call does."""
+        value = calls / seconds_per_call(call, seconds=seconds)
+        return self.add(name, value, "1/s", baseline=baseline, goal=goal, note=note)
+
+    def document(self) -> dict[str, Any]:
+        """The form of --json."""
+        rows = [{**msgspec.to_builtins(row), "met": row.met} for row in self.rows]
+        return {"bench": self.title, "machine": machine(), "rows": rows}
+
+    def table(self) -> str:
+        """The table for people."""
         width = max(len(row.name) for row in self.rows)
+        lines = [self.title, f"  {'':<{width}}  {'value':>14}  {'':<6}  {'ratio':>7}  against / goal"]
         for row in self.rows:
-            line = f"{row.name:<{width}}  {_figure(row.value):>12} {row.unit:<8}"
-            if row.ratio is not None:
-                line += f" {row.ratio:6.2f} x {row.baseline_name} ({_figure(row.baseline or 0)})"
+            ratio = f"{row.ratio:.2f}x" if row.ratio is not None else ""
+            told = [row.baseline] if row.baseline else []
             if row.goal is not None:
-                sign = ">=" if row.more_is_better else "<="
-                line += f"  goal {sign} {_figure(row.goal)}: {'reached' if row.reached else 'MISSED'}"
-            print(line)
+                sign = ">=" if row.better == "higher" else "<="
+                told.append(f"goal {sign} {_figure(row.goal)}: {'met' if row.met else 'MISSED'}")
+            if row.note:
+                told.append(row.note)
+            figures = f"{_figure(row.value):>14}  {row.unit:<6}  {ratio:>7}"
+            lines.append(f"  {row.name:<{width}}  {figures}  {'; '.join(told)}".rstrip())
+        return "\n".join(lines)
+
+    def finish(self, arguments: Sequence[str] | None = None) -> int:
+        """Print the table, write --json FILE if asked, and answer the exit status."""
+        parser = argparse.ArgumentParser(description=self.title)
+        parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+        options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+        print(self.table())
+        if options.json is not None:
+            options.json.write_text(json.dumps(self.document(), indent=1) + "\n", encoding="utf-8")
+        return 0
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the option every bench has."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON; - prints only JSON")
-    return parser
+def seconds_per_call(call: Callable[[], object], *, seconds: float = 0.5, rounds: int = 5) -> float:
+    """CPU seconds of one call: the best of `rounds` rounds that together last about `seconds`."""
+    call()
+    number = 1
+    while True:
+        took = _timed(call, number)
+        if took >= seconds / rounds / 2:
+            break
+        number *= 2
+    number = max(1, int(number * seconds / rounds / took))
+    return min(_timed(call, number) for _ in range(rounds)) / number
 
 
-def rate(work: Callable[[], object], *, count: int = 1, seconds: float = 0.5, rounds: int = 3) -> float:
-    """How often per second `work` does its `count` things: the median of `rounds` timed rounds."""
-    work()
-    rates = []
-    for _ in range(rounds):
-        done, start = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < seconds:
-            work()
-            done += count
-        rates.append(done / elapsed)
-    return sorted(rates)[len(rates) // 2]
+def _timed(call: Callable[[], object], number: int) -> float:
+    began = time.thread_time()
+    for _ in range(number):
+        call()
+    return time.thread_time() - began
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
 
 
 def _figure(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
