@@ -213,32 +213,6 @@ async def test_a_late_upgrade_on_a_keep_alive_connection_harms_nobody() -> None:
 
 
 @pytest.mark.trio
-async def test_silent_and_slow_clients_are_dropped_in_time() -> None:
-    async with opened() as house, await house.connect() as silent, await house.connect() as slow:
-        start = trio.current_time()
-
-        async def drip() -> None:
-            try:
-                for byte in b"GET / HTTP/1.1\r\nHost: " + b"x" * 100:
-                    await slow.send_all(bytes([byte]))
-                    await trio.sleep(0.05)
-            except trio.BrokenResourceError:
-                return
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(drip)
-            assert await read_all(silent) == b""
-        assert trio.current_time() - start < 3
-        assert house.counters["front_door.refused.slow"] == 2
-
-
-@pytest.mark.trio
-async def test_tls_is_told_from_http_at_once() -> None:
-    async with opened(ApiSettings(head_timeout_s=30)) as house:
-        assert await house.ask(b"\x16\x03\x01\x02\x00\x01\x00") == b""
-
-
-@pytest.mark.trio
 async def test_waiting_connections_make_room_for_new_ones() -> None:
     async with opened(ApiSettings(head_timeout_s=30, max_connections=5)) as house:
         idle = [await house.connect() for _ in range(8)]

@@ -255,3 +255,52 @@ async def test_two_hundred_and_forty_more() -> None:
 def test_the_fuzzer_is_reproducible() -> None:
     assert fuzzed(7) == fuzzed(7)
     assert fuzzed(7) != fuzzed(8)
+
+
+async def until_closed(stream: trio.SocketStream) -> bytes:
+    data = b""
+    with trio.fail_after(5):
+        while chunk := await stream.receive_some():
+            data += chunk
+    return data
+
+
+@pytest.mark.trio
+async def test_silent_and_slow_clients_are_dropped_in_time() -> None:
+    async with opened() as house:
+        silent = await trio.open_tcp_stream(HOST, house.door.port)
+        slow = await trio.open_tcp_stream(HOST, house.door.port)
+        start = trio.current_time()
+
+        async def drip() -> None:
+            with suppress(trio.BrokenResourceError):
+                for byte in b"GET / HTTP/1.1\r\nHost: " + b"x" * 60:
+                    await slow.send_all(bytes([byte]))
+                    await trio.sleep(0.05)
+
+        async with silent, slow, trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            assert await until_closed(silent) == b""
+            assert trio.current_time() - start < 3
+        assert house.counters["front_door.refused.slow"] == 2
+
+
+@pytest.mark.trio
+async def test_other_protocols_are_told_from_http_at_once() -> None:
+    async with opened() as house:
+        start = trio.current_time()
+        async with await trio.open_tcp_stream(HOST, house.door.port) as stream:
+            await stream.send_all(b"\x16\x03\x01\x02\x00\x01\x00")
+            assert await until_closed(stream) == b""
+        assert house.counters["front_door.refused.head"] == 1
+        assert trio.current_time() - start < 0.25
+
+
+@pytest.mark.trio
+async def test_closed_connections_free_their_place_at_once() -> None:
+    async with opened() as house:
+        for seed in (1009, 1035, 1041, 1049, 1066, 1088, 1144):
+            await house.attack(fuzzed(seed))
+        with trio.fail_after(2):
+            while house.door.connections:  # noqa: ASYNC110 - a count, not an event
+                await trio.sleep(0.02)

@@ -25,6 +25,7 @@ OFFER = (
 )
 EPHEMERAL_OFFER = "permessage-deflate; client_max_window_bits"
 
+_BULK_BYTES = 16 * 1024
 _FLUSH_TAIL = b"\x00\x00\xff\xff"
 _NAME = "permessage-deflate"
 _FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
@@ -116,7 +117,10 @@ def _usable(bits: int | None) -> int:
 
 def compress(payload: bytes, window_bits: int) -> bytes:
     """One message as its own deflate stream, without the flush tail (RFC 7692 §7.2.1)."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -window_bits, 9)
+    # For bulk the fastest level packs JSON nearly as well in half the time; for short messages the
+    # set-up dominates and the level does not matter
+    level = 1 if len(payload) >= _BULK_BYTES else 6
+    packer = zlib.compressobj(level, zlib.DEFLATED, -window_bits, 9)
     packed = packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH)
     return packed[: -len(_FLUSH_TAIL)]
 
