@@ -171,12 +171,13 @@ def load_deviations(path: Path = HERE / "deviations.toml") -> dict[str, Deviatio
 
 
 def kind_of(document: Mapping[str, Any], stem: str) -> str:
-    """The kind of a file: the one most of whose sections it has; by name if it has none known."""
-    shared = {
-        kind: sum((kind, name) in SECTIONS for name in document) for kind in {kind for kind, _ in SECTIONS}
-    }
-    best = max(shared, key=lambda kind: (shared[kind], kind == stem), default="")
-    return best if best and shared[best] else stem
+    """The kind whose runners know at least half of the sections, else what the file calls itself."""
+    for kind in sorted({kind for kind, _ in SECTIONS}, key=lambda kind: kind != stem):
+        sections = document.keys() - INFORMATION.get(kind, frozenset())
+        known = sum((kind, name) in SECTIONS for name in sections)
+        if known and 2 * known >= len(sections):
+            return kind
+    return stem
 
 
 def run_file(path: Path, deviations: Mapping[str, Deviation] | None = None) -> dict[str, list[Outcome]]:

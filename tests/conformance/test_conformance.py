@@ -131,6 +131,16 @@ def test_an_unknown_section_fails(runner: Any, wire: dict[str, Any], tmp_path: P
     assert [o.detail for o in results["novelty"]] == ["unknown section of a wire file"]
 
 
+@pytest.mark.parametrize("name", ["registry.json", "lifecycle.json"])
+def test_files_of_later_parts_fail_section_by_section(runner: Any, name: str) -> None:
+    results = runner.run_file(VECTORS / name)
+    kind = name.removesuffix(".json")
+    known = {section for found, section in runner.SECTIONS if found == kind}
+    told = {section: o.detail for section, found in results.items() for o in found if section not in known}
+    assert set(told.values()) <= {f"unknown section of a {kind} file"}
+    assert told or known
+
+
 @pytest.mark.parametrize("document", [[], {}, {"meta": {}}, 5, {"spec_format": [{"input": 1}]}])
 def test_files_without_known_sections_fail(runner: Any, tmp_path: Path, document: Any) -> None:
     assert failures(run(runner, tmp_path, document))
