@@ -64,7 +64,7 @@ async def test_status(node: Any, autojump_clock: Any) -> None:
     }
     assert found["apps"] == {"names": 1, "locations": 2}
     assert found["events"] == {"lastId": 1}
-    assert found["loopLag"]["p99_ms"] == 2.0
+    assert found["loopLag"]["p99Ms"] == 2.0
     assert found["services"][0]["name"] == "peers"
     assert found["rejected"] == [
         {"room": "appstate", "stop": "judge", "reason": "too_old", "count": 5},

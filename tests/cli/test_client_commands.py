@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from trionode.cli import events as events_command
+from trionode.cli import render
 from trionode.cli.client import NodeApi, NodeRefused, NodeUnreachable, resolve
 from trionode.cli.main import call
 from trionode.cli.render import duration, size
@@ -46,17 +47,17 @@ STATUS = {
     "peers": {"outbound": 3, "inbound": 2, "outboundIps": 3, "inboundIps": 2, "unstable": 0},
     "apps": {"names": 2, "locations": 5},
     "events": {"lastId": 3},
-    "loopLag": {"last_ms": 0.1, "p99_ms": 1.25, "max_ms": 4.0, "max_ever_ms": 9.0, "samples": 100},
+    "loopLag": {"lastMs": 0.1, "p99Ms": 1.25, "maxMs": 4.0, "maxEverMs": 9.0, "samples": 100},
     "services": [
         {
             "name": "peers",
             "state": "backoff",
             "essential": True,
             "crashes": 2,
-            "ready_for_s": None,
-            "restart_in_s": 1.0,
-            "last_error": "OSError: \x1b[31mboom",
-            "last_crash_ago_s": 3.0,
+            "readyForS": None,
+            "restartInS": 1.0,
+            "lastError": "OSError: \x1b[31mboom",
+            "lastCrashAgoS": 3.0,
         }
     ],
     "rejected": [{"room": "gossip", "stop": "verify", "reason": "bad_signature", "count": 12}],
@@ -232,6 +233,39 @@ def test_status_of_a_node_that_knows_nothing_yet(node: Node, capsys: Any) -> Non
     assert "address    unknown" in out
     assert "penalty" not in out
     assert "rejected" not in out
+
+
+@pytest.mark.parametrize("command", ["status", "peers"])
+def test_watching_goes_on_until_interrupted(
+    node: Node, capsys: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(render.time, "sleep", sleep)
+    assert call([command, "--watch", "--json"]) == 130
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert len({json.dumps(json.loads(line)) for line in lines}) == 1
+    assert pauses == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["peers"], ["apps"], ["explain", "shop"]])
+def test_tables_on_a_terminal(
+    node: Node, capsys: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    node.answers["/trionode/apps"] = [{**APPS[0], "name": "[bold]shop"}]
+    assert call(arguments) == 0
+    out = capsys.readouterr().out
+    assert "─" in out
+    if arguments == ["apps"]:
+        assert "[bold]shop" in out, "names are not markup"
 
 
 @pytest.mark.parametrize(

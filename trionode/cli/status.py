@@ -40,8 +40,8 @@ def _draw(node: NodeApi, *, as_json: bool, compact: bool) -> None:
             service["state"],
             "essential" if service["essential"] else "",
             service["crashes"],
-            duration(service["ready_for_s"]),
-            service["last_error"] or "",
+            duration(service["readyForS"]),
+            service["lastError"] or "",
         )
         for service in found["services"]
     ]
@@ -71,7 +71,7 @@ def _overview(found: dict[str, Any]) -> None:
     line("apps", f"{apps['names']} names, {apps['locations']} locations")
     lag = found["loopLag"]
     if lag is not None:
-        line("loop lag", f"p99 {lag['p99_ms']:.1f} ms, worst {lag['max_ms']:.1f} ms (last minute)")
+        line("loop lag", f"p99 {lag['p99Ms']:.1f} ms, worst {lag['maxMs']:.1f} ms (last minute)")
     dos = node["dos"]
     if dos["dosState"] or dos["dosMessage"]:
         line("penalty", f"{dos['dosState']}: {dos['dosMessage'] or 'no message'}")

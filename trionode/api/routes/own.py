@@ -74,7 +74,7 @@ async def status(call: Call) -> Answer:
             "apps": {"names": len(index.names()), "locations": len(index)},
             "events": {"lastId": context.bus.last_id},
             "loopLag": _lag(call),
-            "services": [msgspec.to_builtins(service) for service in context.supervisor.status()],
+            "services": [_members(service) for service in context.supervisor.status()],
             "rejected": rejections(context.counters.snapshot()),
             "counters": _totals(context.counters.snapshot()),
         }
@@ -83,7 +83,16 @@ async def status(call: Call) -> Answer:
 
 def _lag(call: Call) -> dict[str, Any] | None:
     stats = call.context.lag
-    return None if stats is None else msgspec.to_builtins(stats.snapshot())
+    return None if stats is None else _members(stats.snapshot())
+
+
+def _members(value: msgspec.Struct) -> dict[str, Any]:
+    """The members of a value, under names like the others of the API: `ready_for_s` -> `readyForS`."""
+    made = {}
+    for name in value.__struct_fields__:
+        first, *rest = name.split("_")
+        made[first + "".join(part.capitalize() for part in rest)] = getattr(value, name)
+    return made
 
 
 def rejections(counters: dict[str, int]) -> list[dict[str, Any]]:
