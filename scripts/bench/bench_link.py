@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 import trio_websocket
-from _harness import Bench, arguments
+from _harness import Bench
 
 from trionode.config.tree import PeerSettings
 from trionode.peers.link import Hello, Link
@@ -246,28 +246,28 @@ def main() -> None:
     if "--drain" in sys.argv:
         drain_main(int(sys.argv[2]), sys.argv[3] == "1")
         return
-    options = arguments(__doc__).parse_args()
-    bench = Bench("peer links")
+    bench = Bench("Peer links: ours beside plain trio-websocket")
     for label, size in (("1 KB", 1024), ("64 KB", 65536)):
-        plain = median([trio.run(plain_throughput, size) for _ in range(ROUNDS)])
+        name = f"link {label}, {PLAIN}"
+        bench.add(name, median([trio.run(plain_throughput, size) for _ in range(ROUNDS)]), "msg/s")
         for form, plain_wire in (("", True), (" deflated", False)):
             run = partial(our_throughput, size, plain_wire=plain_wire)
             ours = median([trio.run(run) for _ in range(ROUNDS)])
-            bench.add(f"link {label}{form}", ours, "msg/s", baseline=plain, baseline_name=PLAIN)
-    for label, size in (("1 KB", 1024), ("64 KB", 65536)):
-        plain = trio.run(plain_fan, size)
+            bench.add(f"link {label}{form}", ours, "msg/s", baseline=name)
+    for label, size, goal in (("1 KB", 1024, 25.0), ("64 KB", 65536, None)):
+        name = f"fan-out to {FAN_PEERS}, {label}, {PLAIN}"
+        bench.add(name, trio.run(plain_fan, size), "us/send", better="lower")
         for form, deflate in (("", False), (" deflated", True)):
             ours = trio.run(partial(our_fan, size, deflate=deflate))
             bench.add(
-                f"fan-out to {FAN_PEERS} peers {label}{form}",
+                f"fan-out to {FAN_PEERS}, {label}{form}",
                 ours,
                 "us/send",
-                baseline=plain,
-                baseline_name=PLAIN,
-                goal=25.0 if size == 1024 else None,
-                more_is_better=False,
+                baseline=name,
+                goal=goal,
+                better="lower",
             )
-    bench.finish(options.json)
+    raise SystemExit(bench.finish())
 
 
 if __name__ == "__main__":
