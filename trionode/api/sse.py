@@ -10,7 +10,6 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
-import msgspec
 import trio
 
 from trionode.api.delivery import encode_json
@@ -89,11 +88,3 @@ class EventStream:
         """Unsubscribe; idempotent."""
         self._stack.close()
         await trio.lowlevel.cancel_shielded_checkpoint()
-
-
-class EventView(msgspec.Struct, frozen=True):
-    """One event as JSON, for programs that ask instead of listening."""
-
-    id: int
-    name: str
-    data: object
