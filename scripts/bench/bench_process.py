@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from _harness import Bench, arguments
+from _harness import Bench
 
 from trionode.config.tree import AppStateSettings, PeerSettings
 from trionode.devnet import layout as places
@@ -40,68 +40,50 @@ from trionode.wire.keys import NodeKey
 
 OFFSET = 100
 ADDRESSES, APPS_EACH = 8000, 5
-IMPORTS = "import trio, trio_websocket, hypercorn.trio, quart_trio, coincurve, msgspec, structlog, click"
+BARE, IMPORTS = "python -c pass", "imports alone"
+IMPORT_LINE = "import trio, trio_websocket, hypercorn.trio, quart_trio, coincurve, msgspec, structlog, click"
 
 
-def main() -> None:
-    options = arguments(__doc__).parse_args()
-    bench = Bench("process")
+def main() -> int:
+    bench = Bench("process: start, memory, status command, stop")
     with tempfile.TemporaryDirectory() as folder:
         layout = places.plan(Path(folder), 1, OFFSET)
         overrides = {"peers.min_inbound": 16, "peers.discovery_autostart": False, "log.level": "warning"}
         places.write(layout, random.Random(1), overrides)
-        bare = seconds_of([sys.executable, "-c", "pass"])
-        imports = seconds_of([sys.executable, "-c", IMPORTS])
+        bench.add(BARE, seconds_of([sys.executable, "-c", "pass"]), "s")
+        bench.add(IMPORTS, seconds_of([sys.executable, "-c", IMPORT_LINE]), "s")
         with stub(layout):
-            empty_node(bench, layout.nodes[0], bare, imports)
+            empty_node(bench, layout.nodes[0])
             trio.run(fill, layout.nodes[0])
-            full_node(bench, layout.nodes[0], imports)
-    bench.finish(options.json)
+            full_node(bench, layout.nodes[0])
+    return bench.finish()
 
 
-def empty_node(bench: Bench, node: NodePlace, bare_s: float, imports_s: float) -> None:
+def empty_node(bench: Bench, node: NodePlace) -> None:
     starts = []
     for _ in range(5):
         with running(node) as (_, start_s):
             starts.append(start_s)
-    bench.add(
-        "start to first API answer",
-        statistics.median(starts),
-        "s",
-        baseline=imports_s,
-        baseline_name="imports alone",
-        goal=1.5,
-        more_is_better=False,
-    )
+    start_s = statistics.median(starts)
+    bench.add("start to first API answer", start_s, "s", baseline=IMPORTS, goal=1.5, better="lower")
     with running(node) as (process, _):
         time.sleep(3)
-        bench.add("idle RSS", rss_mb(process.pid), "MB", goal=120.0, more_is_better=False)
+        bench.add("idle RSS", rss_mb(process.pid), "MB", goal=120.0, better="lower")
         status = module_command("trionode", "--config", str(node.config), "status", "--json")
-        bench.add(
-            "trionode status, wall",
-            seconds_of(status, runs=7) * 1000,
-            "ms",
-            baseline=bare_s * 1000,
-            baseline_name="python -c pass",
-            goal=250.0,
-            more_is_better=False,
-        )
+        took_s = seconds_of(status, runs=7)
+        bench.add("trionode status, wall", took_s, "s", baseline=BARE, goal=0.25, better="lower")
     with running(node) as (process, _):
         stop_s = trio.run(stop_with_peers, node, process, bench)
-        bench.add("SIGTERM to exit, 60 peers", stop_s, "s", goal=5.0, more_is_better=False)
+        bench.add("SIGTERM to exit, 60 peers", stop_s, "s", goal=5.0, better="lower")
 
 
-def full_node(bench: Bench, node: NodePlace, imports_s: float) -> None:
+def full_node(bench: Bench, node: NodePlace) -> None:
     with running(node) as (process, start_s):
         time.sleep(2)
+        rss = rss_mb(process.pid)
         rows = len(get(node, "/apps/locations"))
-        bench.add(
-            f"start with {rows} locations",
-            start_s,
-            "s",
-            baseline=imports_s,
-            baseline_name="imports alone",
-        )
+        bench.add(f"start with {rows} locations", start_s, "s", baseline=IMPORTS)
+        bench.add(f"RSS with {rows} locations", rss, "MB")
         bench.add("RSS after one full listing", rss_mb(process.pid), "MB")
 
 
@@ -114,7 +96,7 @@ async def stop_with_peers(node: NodePlace, process: subprocess.Popen[bytes], ben
             await stack.enter_async_context(dial)
         await trio.sleep(2)
         inbound = get(node, "/trionode/status")["peers"]["inbound"]
-        bench.add(f"RSS with {inbound} peers", rss_mb(process.pid), "MB", goal=150.0, more_is_better=False)
+        bench.add(f"RSS with {inbound} peers", rss_mb(process.pid), "MB", goal=150.0, better="lower")
         begin = trio.current_time()
         process.send_signal(signal.SIGTERM)
         # The peers do not read on: the node must not wait for their close frames for ever.
@@ -232,4 +214,4 @@ def rss_mb(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
