@@ -355,16 +355,18 @@ async def test_inventory_in_json_for_old_peers(autojump_clock: Any, scene: Scene
 
 
 async def test_sync_answers_reach_the_hook_only_from_marked_peers(autojump_clock: Any, scene: Scene) -> None:
-    got: list[str] = []
-    scene.node.service.gossip.on_sync_chunk = lambda peer, body: got.append(peer.key)
+    got: list[tuple[str, str]] = []
+    scene.node.service.receiver.on_sync_text = lambda peer, body: got.append((peer.key, body))
     data = {"type": "fluxapprunningsync", "messages": ["x" * 2_000_000], "done": True}
     text = seal(data, scene.signer, scene.world.clock.now_ms()).text
     scene.node.service.table.get("198.51.2.1:16127").sync_requested = True
     scene.a.send(text)
-    scene.b.send(text)
+    scene.b.send(f"T{scene.world.clock.now_ms()}|{text}")
+    scene.b.send(scene.message().text)
     await trio.sleep(0.5)
-    assert got == ["198.51.2.1:16127"]
+    assert got == [("198.51.2.1:16127", text)]
     assert scene.node.counters["gossip.intake.too_long"] == 1
+    assert len(scene.node.log.taken) == 1
 
 
 def watched(node: Any) -> list[str]:

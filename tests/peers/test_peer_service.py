@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from trionode.peers.link import Hello, LinkClosed
+from trionode.peers.link import DialError, Hello, LinkClosed
 from trionode.peers.service import PeerRefused
 from trionode.wire.frames import HashRequest, Nak, PeerExchange, PeerUpdate, decode_frame, encode_frame
 
@@ -346,6 +346,34 @@ async def test_ephemeral_links_stay_apart(autojump_clock: Any, world: Any) -> No
     await trio.testing.wait_all_tasks_blocked()
     assert len(other.service.table) == 0
     assert other.service.table.history[-1].code == 4018
+
+
+async def test_an_error_inside_an_ephemeral_block_comes_out_as_it_is(autojump_clock: Any, world: Any) -> None:
+    node, other = await world.start_node(), await world.start_node("203.0.113.2")
+    with pytest.raises(KeyError, match="mine"):
+        async with node.service.ephemeral("203.0.113.2", 16127):
+            raise KeyError("mine")
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(other.service.table) == 0
+    with pytest.raises(DialError):
+        async with node.service.ephemeral("203.0.113.9", 16127):
+            pass
+
+
+async def test_a_crash_while_dialling_stays_with_that_dial(
+    autojump_clock: Any, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, other = await world.start_node(), await world.start_node("203.0.113.2")
+    world.list_nodes((node.ip, node.key), (other.ip, other.key))
+    dial, node.transport.dial = node.transport.dial, None
+    node.service.add_outgoing(other.ip, 16127)
+    await trio.sleep(1)
+    assert node.counters["peers.crashed"] == 1
+    assert "TypeError" in caplog.text
+    node.transport.dial = dial
+    node.service.add_outgoing(other.ip, 16127)
+    await trio.sleep(1)
+    assert node.service.table.outbound == 1
 
 
 async def test_dials_on_request_follow_the_rules(autojump_clock: Any, world: Any) -> None:

@@ -228,6 +228,9 @@ class Dialer:
         except PeerError as error:
             self._counters.add("peers.dial.failed")
             log.debug("dial failed", peer=target.key, source=target.source, error=error.one_line())
+        except Exception as error:
+            self._counters.add("peers.crashed")
+            log.error("dial crashed", peer=target.key, exc_info=error)
         finally:
             self._pending.pop(target.key, None)
 

@@ -35,16 +35,13 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.wire.envelope import Envelope, decode_envelope
 from trionode.wire.frames import NAK_STALE, Frame, HashRequest, Nak
-from trionode.wire.jsjson import JsValue
 from trionode.wire.nodelist import NodeList
 from trionode.wire.origin import OriginVerdict, verify_envelope
 from trionode.wire.textframe import classify, parse_body
 
 log = get_logger("peers.gossip")
 
-SYNC_TYPES = frozenset(
-    ("fluxapptempsync", "fluxapprunningsync", "fluxappinstallingsync", "fluxappinstallingerrorssync")
-)
+
 SLICE_S = 0.005
 LONG_TEXT = 16 * 1024
 """Texts longer than this are looked at more carefully before anything costly is done with them."""
@@ -53,10 +50,6 @@ HEAD_CHARS = 512
 _HEAD_KEY = re.compile(r'"pubKey":"([0-9a-f]{66}|[0-9a-f]{130})"').search
 REPLY_REUSE_S = 0.1
 BAD_ORIGIN_REASON = "too many bad messages"
-
-
-SyncChunkHandler = Callable[[Peer, dict[str, JsValue]], None]
-"""Takes a parsed sync response of a marked peer (wire.md §11); must only enqueue."""
 
 
 class _Copy(msgspec.Struct, frozen=True):
@@ -119,7 +112,6 @@ class Gossip:
         self._news = trio.Event()
         dispatcher.on_room(lambda: self._news.set())
         self.on_frame: Callable[[Peer, Frame], None] | None = None
-        self.on_sync_chunk: SyncChunkHandler | None = None
 
     # --- the way in -------------------------------------------------------------------------
 
@@ -233,7 +225,7 @@ class Gossip:
             self._count("intake", "closing")
             return
         is_long = item.size > LONG_TEXT
-        if is_long and not peer.sync_requested and not self._is_by_a_node(item.body):
+        if is_long and not self._is_by_a_node(item.body):
             return
         envelope = self._decode(peer, item.body)
         if envelope is None:
@@ -310,9 +302,6 @@ class Gossip:
             if self.on_frame is not None:
                 self.on_frame(peer, message)
             return None
-        if peer.sync_requested and self.on_sync_chunk is not None and _data_type(message) in SYNC_TYPES:
-            self.on_sync_chunk(peer, message)
-            return None
         try:
             envelope = decode_envelope(message)
         except WireError:
@@ -365,9 +354,3 @@ class Gossip:
 
     def _count(self, stop: str, reason: str) -> None:
         self._counters.add(f"gossip.{stop}.{reason}")
-
-
-def _data_type(message: dict[str, JsValue]) -> str:
-    data = message.get("data")
-    kind = data.get("type") if isinstance(data, dict) else None
-    return kind if isinstance(kind, str) else ""

@@ -121,12 +121,17 @@ class Links:
             ip, port, self.hello(), own_port=self.dial_path_port(), ephemeral=True
         ) as link:
             peer = self._new_peer(link, ip, port, "outbound", "ephemeral")
+            failure: Exception | None = None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._attend, peer)
                 try:
                     yield peer
+                except Exception as error:  # noqa: BLE001 - raised below, outside the nursery's group
+                    failure = error
                 finally:
                     peer.close(closecodes.EPHEMERAL_DONE, "done")
+            if failure is not None:
+                raise failure
 
     async def _admit(self, link: Link, request: InboundRequest) -> None:
         port = admission.dial_port(request.dial_port)

@@ -2,7 +2,7 @@
 
 Rate limit, then binary frames (§6), then the timestamp prefix and peer-level JSON; longer texts and
 whatever carries a signature go to the gossip intake unparsed, so that a reader never does more than
-cheap work for one frame.
+cheap work for one frame. Sync answers (megabytes) of peers that were asked go to the hook, unparsed.
 """
 
 from __future__ import annotations
@@ -43,6 +43,20 @@ PAUSE_S = 0.05
 NAK_WARNING = 10
 NAK_WINDOW_S = 300.0
 
+SYNC_TYPES = tuple(
+    f'"type":"{name}"'
+    for name in (
+        "fluxapptempsync",
+        "fluxapprunningsync",
+        "fluxappinstallingsync",
+        "fluxappinstallingerrorssync",
+    )
+)
+SYNC_HEAD_CHARS = 1024
+
+SyncTextHandler = Callable[[Peer, str], None]
+"""Takes the unparsed sync answer of a peer that was asked (wire.md §11); must only enqueue."""
+
 SyncRequestHandler = Callable[[Peer, SyncRequest], None]
 """Takes a peer's request for state (wire.md §11); must only enqueue."""
 
@@ -74,6 +88,7 @@ class Receiver:
         self._clock = clock
         self._own_offset_ms = own_clock_offset_ms
         self.on_sync_request: SyncRequestHandler | None = None
+        self.on_sync_text: SyncTextHandler | None = None
         gossip.on_frame = self.frame
 
     async def run(self, peer: Peer) -> None:
@@ -112,7 +127,10 @@ class Receiver:
             offset_ms = (self._own_offset_ms() or 0) - (peer.hello.clock_offset_ms or 0)
             peer.transmission_delay_ms = self._clock.now_ms() - sent_ms - offset_ms
         if len(body) > PEER_LEVEL_CHARS or '"signature"' in body:
-            if len(body) > self._max_text and not peer.sync_requested:
+            if peer.sync_requested and self.on_sync_text is not None and _is_sync_answer(body):
+                self.on_sync_text(peer, body)
+                return
+            if len(body) > self._max_text:
                 self._counters.add("gossip.intake.too_long")
                 return
             self._gossip.offer(peer, body)
@@ -159,3 +177,9 @@ class Receiver:
         if len(naks) == NAK_WARNING and now_s - naks[0] <= NAK_WINDOW_S:
             naks.clear()
             log.warning("peer refuses many of our messages", peer=peer.key, reason=nak.reason_name)
+
+
+def _is_sync_answer(text: str) -> bool:
+    """Whether a text is a sync answer, told by the place where all nodes write its type."""
+    head = text[:SYNC_HEAD_CHARS]
+    return any(mark in head for mark in SYNC_TYPES)
