@@ -131,7 +131,8 @@ async def test_a_client_that_leaves_is_forgotten(node: Any) -> None:
     async with served(node) as connect:
         client = await connect()
         await client.ask("GET", "/flux/eventstream")
-        await client.head()
+        node.bus.publish("a:b")
+        await client.until(b"id: 1\n")
         assert len(node.bus._subscriptions) == 1
         await client.stream.aclose()
         with trio.fail_after(5):
