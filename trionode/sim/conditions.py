@@ -29,6 +29,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     latency_min_ms: int = 5
     latency_max_ms: int = 60
     jitter_ms: int = 10
+    pong_grid_ms: int = 1
+    """Pongs arrive at multiples of this; a coarse grid lets long runs of many nodes go faster."""
     loss: float = 0.0
     loss_means: LossMeans = "vanish"
     retransmit_ms: int = 200

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from trionode.errors import StartupError
+from trionode.sim.clock import IDLE_HOOK, NEVER
 from trionode.sim.conditions import CALM, BlockMeans, Conditions
 from trionode.sim.link import (
     KIND_LETTERS,
+    MESSAGE,
     PING,
     Item,
     Parcel,
@@ -81,6 +83,13 @@ class VirtualNetwork:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver parcels at their time until cancelled."""
         task_status.started()
+        hook = IDLE_HOOK.get()
+        if hook is not None:
+            hook.next_due_s, hook.deliver = self._next_due_s, self._deliver_next
+            try:
+                await trio.sleep_forever()
+            finally:
+                hook.next_due_s = hook.deliver = None
         while True:
             if not self._due:
                 self._work = trio.Event()
@@ -90,17 +99,22 @@ class VirtualNetwork:
                     await trio.sleep_forever()
                 self._alarm = None
             else:
-                self._deliver(heapq.heappop(self._due))
+                self._deliver_next()
                 await trio.lowlevel.checkpoint_if_cancelled()
 
-    def _deliver(self, at_ms: int) -> None:
+    def _next_due_s(self) -> float:
+        return self._due[0] / 1000 if self._due else NEVER
+
+    def _deliver_next(self) -> None:
+        at_ms = heapq.heappop(self._due)
         parcels = self._buckets.pop(at_ms)
         self.delivered += len(parcels)
-        trace = self.trace
+        add = self.trace.add
         for receiver, kind, item in parcels:
-            if kind != PING:
-                mark = item.mark if isinstance(item, VirtualMessage) else 0
-                trace.add(f"{at_ms} {KIND_LETTERS[kind]} {receiver.id} {mark:x}")
+            if kind == MESSAGE:
+                add(f"{at_ms} M {receiver.id} {item.mark:x}")  # type: ignore[union-attr]
+            elif kind != PING:
+                add(f"{at_ms} {KIND_LETTERS[kind]} {receiver.id}")
             receiver.arrive(kind, item)
 
     def post(self, at_ms: int, receiver: VirtualLink, kind: int, item: Item) -> None:

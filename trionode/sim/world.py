@@ -49,6 +49,8 @@ class WorldPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: int = 16
     apps_per_node: int = 2
+    apps_from_start: bool = False
+    """False: nodes start empty, and get their apps from `World.start_apps`."""
     conditions: Conditions = CALM
     settings: Settings = Settings()
     clock_skew_ms: int = 0
@@ -96,20 +98,23 @@ class World:
         rng = random.Random(f"{self.seed}/node {number}")
         plan = self.plan
         address = address_of(number)
-        # Every app runs on three nodes, so that each has several locations.
-        names = [f"app{(number * plan.apps_per_node + place) // 3}" for place in range(plan.apps_per_node)]
-        apps = SimApps(tuple(app(name) for name in dict.fromkeys(names)))
         clock = VirtualClock(skew_ms=rng.randint(-plan.clock_skew_ms, plan.clock_skew_ms))
         return SimNode(
             number,
             address,
             NodeKey.generate(rng, compressed=bool(number % 2)),
             clock,
-            apps,
+            SimApps(self.apps_of(number) if plan.apps_from_start else ()),
             WatchedStore(f"node{number}", self.checks),
             plan.settings,
             f"{self.seed}/node {number}",
         )
+
+    def apps_of(self, number: int) -> tuple[RunningApp, ...]:
+        """The apps the plan means for a node: every app runs on three nodes, so it has several locations."""
+        count = self.plan.apps_per_node
+        names = dict.fromkeys(f"app{(number * count + place) // 3}" for place in range(count))
+        return tuple(app(name) for name in names)
 
     @classmethod
     @asynccontextmanager
@@ -175,6 +180,28 @@ class World:
         for node in self.nodes:
             await self.start(node)
             await trio.sleep(self.plan.start_spacing_s)
+
+    async def stand_up(self, timeout_s: float = 900.0) -> None:
+        """Start every node, wait for its links, start the apps, and wait until everybody knows them all.
+
+        Apps come last because a node hears of an announcement only while it has peers: what was told
+        before reaches it an hour later, with the next round.
+        """
+        await self.start_all()
+        wanted = min(self.plan.settings.peers.threshold_reached, len(self.nodes) - 1)
+        await self.until(
+            lambda: all(self.peers(node) >= wanted for node in self.nodes),
+            timeout_s,
+            f"every node has {wanted} peers",
+        )
+        self.start_apps(*self.nodes)
+        await self.until(self.knows_all, 120, "all nodes list the apps of all nodes")
+
+    def start_apps(self, *nodes: SimNode) -> None:
+        """Start the apps of the plan on these nodes; each announces them."""
+        for node in nodes:
+            self.note(f"apps on {node.name}")
+            node.apps.replace(self.apps_of(node.number))
 
     async def _host_lives(self) -> None:
         """Run every process that `start` asks for, side by side."""

@@ -9,8 +9,7 @@ from trionode.sim.world import World, WorldPlan
 
 
 async def story(world: World) -> None:
-    await world.start_all()
-    await world.until(world.knows_all, 1200, "all nodes list the apps of all nodes")
+    await world.stand_up()
     victim = world.nodes[world.rng.randrange(len(world.nodes))]
     expiry_ms = world.plan.settings.appstate.running_expiry_ms
     await world.power_cut(victim)

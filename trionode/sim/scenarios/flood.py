@@ -24,8 +24,7 @@ BURST_S = 0.25
 
 
 async def story(world: World) -> None:
-    await world.start_all()
-    await world.until(world.knows_all, 1200, "all nodes list the apps of all nodes")
+    await world.stand_up()
     await world.sleep(120)
     honest = _links(world)
     victims = world.nodes[:4]

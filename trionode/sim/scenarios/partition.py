@@ -14,8 +14,7 @@ NEXT_ROUND_S = 3600.0 + 600.0
 
 
 async def story(world: World) -> None:
-    await world.start_all()
-    await world.until(world.knows_all, 1200, "all nodes agree before the cut")
+    await world.stand_up()
     half = len(world.nodes) // 2
     left, right = world.nodes[:half], world.nodes[half:]
     world.partition(left, right)

@@ -7,8 +7,7 @@ from trionode.sim.world import World, WorldPlan
 
 
 async def story(world: World) -> None:
-    await world.start_all()
-    await world.until(world.knows_all, 1200, "all nodes list the apps of all nodes")
+    await world.stand_up()
     victims = world.rng.sample(world.nodes, 3)
     before = {node.name: world.locations(node) for node in victims}
     await world.kill(*victims)
