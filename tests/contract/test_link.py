@@ -277,6 +277,25 @@ async def pings_are_answered_both_ways(open_pair: OpenPair) -> None:
 
 
 @contract
+async def pings_nobody_waits_for_call_back(open_pair: OpenPair) -> None:
+    async with open_pair(SETTINGS) as pair:
+        for link in (pair.near, pair.far):
+            pongs: list[int] = []
+            back = trio.Event()
+            link.ping_soon(lambda pongs=pongs: pongs.append(1))
+            link.ping_soon(lambda pongs=pongs, back=back: (pongs.append(2), back.set()))
+            assert pongs == []
+            with trio.fail_after(5):
+                await back.wait()
+            assert pongs == [1, 2]
+        pair.far.terminate()
+        await closed(pair.far)
+        pair.far.ping_soon(lambda: pytest.fail("a pong over a closed link"))
+        await closed(pair.near)
+        await trio.sleep(0.1)
+
+
+@contract
 async def pings_work_while_received_messages_wait(open_pair: OpenPair) -> None:
     async with open_pair(SETTINGS) as pair:
         for index in range(SETTINGS.receive_queue_frames - 4):

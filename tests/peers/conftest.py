@@ -64,11 +64,25 @@ class MemoryLink:
         self.closed: LinkClosed | None = None
         self.other: MemoryLink = self
         self.inbox: deque[str | bytes] = deque()
+        self.on_pong: list[Callable[[], None]] = []
         self._changed = trio.Event()
 
     def touch(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+        self._pong()
+
+    def _pong(self) -> None:
+        if self.closed is None and self.other.answers_pings:
+            waiting, self.on_pong = self.on_pong, []
+            for on_pong in waiting:
+                on_pong()
+
+    def ping_soon(self, on_pong: Callable[[], None]) -> None:
+        if self.closed is None:
+            self.other.pings_seen += 1
+            self.on_pong.append(on_pong)
+            self._pong()
 
     async def receive(self) -> str | bytes:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -177,11 +177,13 @@ async def test_a_crash_of_one_peer_is_data(
     node = await world.start_node()
     bad, good = await world.visit(node, "198.51.100.1"), await world.visit(node, "198.51.100.2")
 
-    async def explode() -> str:
+    async def explode(message: object) -> None:
         raise ZeroDivisionError("a bug in the transport")
 
-    node.service.table.get("198.51.100.1:16127").pinger.ping = explode
-    await trio.sleep(16)
+    peer = node.service.table.get("198.51.100.1:16127")
+    peer.link.send = explode
+    node.service.send_text(peer, "anything")
+    await trio.sleep(1)
     assert bad.code == 1001
     assert good.code is None
     assert node.counters["peers.crashed"] == 1

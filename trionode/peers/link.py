@@ -75,6 +75,13 @@ class Link(Protocol):
         """Send an empty ping and return when its pong (or any later pong) arrives."""
         ...
 
+    def ping_soon(self, on_pong: Callable[[], None]) -> None:
+        """Send an empty ping without waiting; `on_pong` is called at its pong or any later pong.
+
+        Never called once the link is closed; it must be quick and must not raise.
+        """
+        ...
+
     async def close(self, code: int, reason: str) -> None:
         """WebSocket close handshake, bounded by `peers.close_timeout_s`, then abort. Idempotent."""
         ...

@@ -236,13 +236,11 @@ class Links:
                 self._on_lost(peer)
 
     async def _attend(self, peer: Peer) -> None:
-        """Read, write and ping until the link is gone; a crash of these is data, not an error."""
+        """Read and write until the link is gone; a crash of these is data, not an error."""
         closed: LinkClosed | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(peer.outbox.run, peer.link, name=f"write {peer.key}")
-                if not peer.ephemeral:
-                    nursery.start_soon(peer.pinger.run, name=f"ping {peer.key}")
                 await self._receiver.run(peer)
         except* LinkClosed as group:
             closed = _most_telling(group)

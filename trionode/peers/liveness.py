@@ -1,9 +1,8 @@
 """Pings and who is dead (wire.md §4): one ticker for all regular peers.
 
 Every interval each peer's count of missed pongs rises by one; a peer whose count reaches the limit
-is cut at once, the others are pinged. Any pong sets the count to zero. A ping costs no new task:
-each peer has a pinger that the ticker wakes. Only when the pong of an earlier ping is still out
-is one more task started, so that a late pong is seen whichever ping it answers.
+is cut at once, the others are pinged. Any pong sets the count to zero, also a late one. A ping costs
+no task: the link calls back when its pong arrives.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 import trio
 
 from trionode.config.tree import PeerSettings
-from trionode.peers.link import LinkClosed
-from trionode.peers.pinger import Pinger
 from trionode.peers.table import PeerTable
 from trionode.runtime.counters import Counters
 
@@ -28,30 +25,19 @@ class Liveness:
 
     async def run(self) -> None:
         """Tick until cancelled."""
-        async with trio.open_nursery() as nursery:
-            next_s = trio.current_time()
-            while True:
-                next_s += self._interval_s
-                await trio.sleep_until(next_s)
-                # after a suspended machine wakes up, skip the missed ticks instead of repeating them
-                next_s = max(next_s, trio.current_time())
-                self._tick(nursery)
+        next_s = trio.current_time()
+        while True:
+            next_s += self._interval_s
+            await trio.sleep_until(next_s)
+            # after a suspended machine wakes up, skip the missed ticks instead of repeating them
+            next_s = max(next_s, trio.current_time())
+            self._tick()
 
-    def _tick(self, nursery: trio.Nursery) -> None:
+    def _tick(self) -> None:
         for peer in self._table:
             peer.missed_pongs += 1
             if peer.missed_pongs >= self._limit:
                 self._counters.add("peers.dead")
                 peer.link.terminate()
-            elif not peer.pinger.busy:
-                peer.pinger.wake()
             else:
-                nursery.start_soon(_ping_again, peer.pinger)
-
-
-async def _ping_again(pinger: Pinger) -> None:
-    try:
-        await pinger.ping()
-    except LinkClosed:
-        # The peer's own tasks see the same and end it.
-        await trio.lowlevel.checkpoint()
+                peer.pinger.ping_soon()

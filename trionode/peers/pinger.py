@@ -1,8 +1,9 @@
-"""The long-lived ping task of one peer (wire.md §4); `peers.liveness` decides when it pings."""
+"""The pings of one peer (wire.md §4); `peers.liveness` decides when."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,33 +16,26 @@ if TYPE_CHECKING:
 
 
 class Pinger:
-    """Pings one peer whenever it is woken."""
+    """Pings one peer and notes what its pongs say."""
 
     def __init__(self, peer: Peer, clock: WallClock) -> None:
         self._peer = peer
         self._clock = clock
-        self._wake = trio.Event()
-        self.busy = False
 
-    def wake(self) -> None:
-        """Send a ping soon; only while not busy."""
-        self.busy = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Serve wakes until cancelled or the link is gone (LinkClosed)."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            await self.ping()
-            self.busy = False
+    def ping_soon(self) -> None:
+        """One ping; whenever its pong comes, it counts."""
+        self._peer.last_ping_ms = self._clock.now_ms()
+        self._peer.link.ping_soon(partial(self._ponged, trio.current_time()))
 
     async def ping(self) -> None:
         """One ping and its pong. Raises LinkClosed."""
-        peer = self._peer
-        peer.last_ping_ms = self._clock.now_ms()
+        self._peer.last_ping_ms = self._clock.now_ms()
         sent_s = trio.current_time()
-        await peer.link.ping()
+        await self._peer.link.ping()
+        self._ponged(sent_s)
+
+    def _ponged(self, sent_s: float) -> None:
+        peer = self._peer
         peer.missed_pongs = 0
         peer.latency_ms = math.ceil((trio.current_time() - sent_s) * 500)
         peer.last_pong_ms = self._clock.now_ms()

@@ -13,6 +13,7 @@ What differs from `trio_websocket.WebSocketConnection`, and why:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
@@ -72,6 +73,8 @@ class WsConnection(WebSocketConnection):
         self._pong_wanted = trio.Event()
         self._pong_seen = trio.Event()
         self._pong_count = 0
+        self._pings_due = 0
+        self._on_pong: list[Callable[[], None]] = []
         self._finished = trio.Event()
         self._crash: Exception | None = None
 
@@ -151,6 +154,13 @@ class WsConnection(WebSocketConnection):
         if self._pong_count == count:
             raise ConnectionClosed(self._close_reason)
 
+    def ping_soon(self, on_pong: Callable[[], None]) -> None:
+        """Let the pong task send an empty ping; any pong calls `on_pong`."""
+        if self._close_reason is None:
+            self._on_pong.append(on_pong)
+            self._pings_due += 1
+            self._pong_wanted.set()
+
     async def finish(self, code: int, reason: str) -> None:
         """Close handshake within `close_timeout_s`, then the socket is gone. Idempotent."""
         with trio.move_on_after(self._settings.close_timeout_s):
@@ -202,13 +212,17 @@ class WsConnection(WebSocketConnection):
             return  # gone all the same
 
     async def answer_pings(self) -> None:
-        """Send the pongs the reader asks for, until the connection closes."""
+        """Send the pongs the reader asks for and the pings that nobody waits for, until the close."""
         while self._close_reason is None:
             await self._pong_wanted.wait()
             self._pong_wanted = trio.Event()
-            while self._pongs and self._wsproto.state is ConnectionState.OPEN:
+            while (self._pongs or self._pings_due) and self._wsproto.state is ConnectionState.OPEN:
                 try:
-                    await self._send(wsevents.Pong(payload=self._pongs.popleft()))
+                    if self._pongs:
+                        await self._send(wsevents.Pong(payload=self._pongs.popleft()))
+                    else:
+                        self._pings_due -= 1
+                        await self._send(wsevents.Ping(payload=b""))
                 except ConnectionClosed:
                     return  # the reader reports it
 
@@ -229,6 +243,10 @@ class WsConnection(WebSocketConnection):
         self._pong_count += 1
         self._pong_seen.set()
         self._pong_seen = trio.Event()
+        waiting, self._on_pong = self._on_pong, []
+        if self._close_reason is None:
+            for on_pong in waiting:
+                on_pong()
 
     async def _handle_message_event(self, event: wsevents.BytesMessage | wsevents.TextMessage) -> None:
         data: str | bytes = event.data if isinstance(event.data, str | bytes) else bytes(event.data)
@@ -358,6 +376,10 @@ class WsLink:
             await self._connection.ping_and_wait()
         except ConnectionClosed:
             raise self._connection.closed_error() from self._connection.crash
+
+    def ping_soon(self, on_pong: Callable[[], None]) -> None:
+        """Empty ping without waiting; see `peers.link.Link`."""
+        self._connection.ping_soon(on_pong)
 
     async def close(self, code: int, reason: str) -> None:
         """Close handshake, bounded by `peers.close_timeout_s`, then abort. Idempotent."""

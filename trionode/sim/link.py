@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -126,6 +127,7 @@ class VirtualLink:
         "_held_since_ms",
         "_inbox",
         "_last_at_ms",
+        "_on_pong",
         "_ping_serial",
         "_pings",
         "_reader",
@@ -176,6 +178,7 @@ class VirtualLink:
         self._reader = Slot()
         self._writer = Slot()
         self._pings: dict[int, Slot] = {}
+        self._on_pong: dict[int, Callable[[], None]] = {}
         self._ping_serial = 0
         self._reply = trio.Event()
         self._closing = False
@@ -303,13 +306,7 @@ class VirtualLink:
         self._ping_serial += 1
         serial = self._ping_serial
         slot = self._pings[serial] = Slot()
-        if self.blocked is None and self.other.blocked is None:
-            # Both ways are open: the pong comes after one round trip. One parcel instead of two.
-            at_ms = now_ms() + 2 * self._base_ms
-            at_ms += -at_ms % self.conditions.pong_grid_ms
-            self._courier.post(at_ms, self, PONG, serial)
-        else:
-            self._put(PING, serial)
+        self._send_ping(serial)
         try:
             await slot.wait()
         finally:
@@ -317,13 +314,32 @@ class VirtualLink:
         if self._closed is not None:
             raise copy_of(self._closed)
 
+    def ping_soon(self, on_pong: Callable[[], None]) -> None:
+        """Empty ping without waiting; see `peers.link.Link`."""
+        if self.is_open:
+            self._ping_serial += 1
+            self._on_pong[self._ping_serial] = on_pong
+            self._send_ping(self._ping_serial)
+
+    def _send_ping(self, serial: int) -> None:
+        if self.blocked is None and self.other.blocked is None:
+            # Both ways are open: the pong comes after one round trip. One parcel instead of two.
+            at_ms = now_ms() + 2 * self._base_ms
+            at_ms += -at_ms % self.conditions.pong_grid_ms
+            self._courier.post(at_ms, self, PONG, serial)
+        else:
+            self._put(PING, serial)
+
     def _pong(self, answered: int) -> None:
         if self.other._closed is not None:
             # Nobody was there to answer: what our ping met was a dead end.
             if self.blocked is None and self.other.blocked is None:
                 self._finish(LinkClosed(1006, "connection reset"))
             return
-        for serial in [serial for serial in self._pings if serial <= answered]:
+        # Serials rise, and dictionaries keep their order: the answered ones come first.
+        while self._on_pong and (serial := next(iter(self._on_pong))) <= answered:
+            self._on_pong.pop(serial)()
+        while self._pings and (serial := next(iter(self._pings))) <= answered:
             self._pings.pop(serial).wake()
 
     async def close(self, code: int, reason: str) -> None:
@@ -365,6 +381,7 @@ class VirtualLink:
         if closed.by_us:
             self._inbox.clear()
         self._held.clear()
+        self._on_pong.clear()
         self._reply.set()
         self._reader.wake()
         self._writer.wake()
