@@ -91,7 +91,7 @@ class _Address:
 
     def _newest(self, test: _Test) -> tuple[EventRow, Fact] | None:
         found = [event for event in self.events if self._alive(event[1]) and test(*event)]
-        return max(found, key=lambda event: event[1].at_ms, default=None)
+        return max(found, key=lambda event: (event[1].at_ms, event[0].dedup_key), default=None)
 
     def steps(self) -> list[Step]:
         found: list[Step] = []

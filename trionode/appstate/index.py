@@ -12,87 +12,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-import msgspec
-
-from trionode.appstate.documents import (
-    APPREMOVED,
-    APPRUNNING,
-    EVICTED,
-    IPCHANGED,
-    SIGTERM,
-    EventKey,
-)
-from trionode.appstate.facts import Fact, MoveFact, PointFact, RunningFact, removed_name
-from trionode.appstate.messages import date_ms
+from trionode.appstate.documents import APPREMOVED, APPRUNNING, IPCHANGED, SIGTERM, EventKey
+from trionode.appstate.facts import Fact, MoveFact, RunningFact, removed_name
+from trionode.appstate.source import NEVER, LocationView, Source, fold
 from trionode.appstate.windows import Windows
-from trionode.wire.jsjson import JsValue
 
-_NEVER = 1 << 62
-
-
-class LocationView(msgspec.Struct, frozen=True, gc=False):
-    """One location as served: payload values as received, times in milliseconds."""
-
-    name: str
-    hash: str
-    ip: str
-    broadcasted_at_ms: int
-    expire_at_ms: int
-    running_since: JsValue
-    os_uptime: JsValue
-    static_ip: JsValue
-
-    @property
-    def running_since_ms(self) -> int:
-        """runningSince as a date; the time of the message when it has none (§6, last paragraph)."""
-        since_ms = date_ms(self.running_since)
-        return self.broadcasted_at_ms if since_ms is None else since_ms
-
-
-class Source:
-    """All facts of one stored address and the rows they give."""
-
-    __slots__ = ("deadline_ms", "evicted", "ip", "moved", "removed", "rows", "running", "sigterm")
-
-    def __init__(self, ip: str) -> None:
-        self.ip = ip
-        self.running: dict[str, RunningFact] = {}
-        self.removed: dict[str, PointFact] | None = None
-        self.sigterm: PointFact | None = None
-        self.evicted: PointFact | None = None
-        self.moved: MoveFact | None = None
-        self.rows: tuple[LocationView, ...] = ()
-        self.deadline_ms = _NEVER
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.running or self.removed or self.sigterm or self.evicted or self.moved)
-
-    def fact(self, kind: str, dedup_key: str) -> Fact | None:
-        """The stored fact of this type and dedup key."""
-        if kind == APPRUNNING:
-            return self.running.get(dedup_key)
-        if kind == APPREMOVED:
-            return self.removed.get(removed_name(dedup_key)) if self.removed else None
-        if kind == SIGTERM:
-            return self.sigterm
-        return self.evicted if kind == EVICTED else self.moved
-
-    def facts(self) -> list[tuple[str, str, Fact]]:
-        """Every fact with its type and dedup key."""
-        found: list[tuple[str, str, Fact]] = [(APPRUNNING, key, fact) for key, fact in self.running.items()]
-        if self.removed:
-            found += [(APPREMOVED, f"{APPREMOVED}:{name}", fact) for name, fact in self.removed.items()]
-        for kind, single in ((SIGTERM, self.sigterm), (EVICTED, self.evicted), (IPCHANGED, self.moved)):
-            if single is not None:
-                found.append((kind, kind, single))
-        return found
+__all__ = ["LocationIndex", "LocationView", "Source"]
 
 
 class LocationIndex:
     """The fold of the event log into locations. `put`/`remove` events, `advance` time, ask."""
 
-    def __init__(self, windows: Windows, now_ms: int = -_NEVER) -> None:
+    def __init__(self, windows: Windows, now_ms: int = -NEVER) -> None:
         self._running_ms = windows.running_ms
         self._grace_ms = windows.sigterm_grace_ms
         self._now_ms = now_ms
@@ -214,7 +145,7 @@ class LocationIndex:
             deadline_ms, ip = heapq.heappop(self._deadlines)
             source = self._sources.get(ip)
             if source is not None and source.deadline_ms == deadline_ms:
-                source.deadline_ms = _NEVER
+                source.deadline_ms = NEVER
                 self._refold(source)
                 looked_at += 1
         return looked_at
@@ -222,103 +153,13 @@ class LocationIndex:
     # Folding
 
     def _refold(self, source: Source) -> None:
-        rows, deadline_ms = self._rows_of(source)
+        rows, deadline_ms = fold(source, self._now_ms, self._running_ms, self._grace_ms)
         # An entry that is already in the heap for an earlier moment serves for the later one as well.
         if deadline_ms < source.deadline_ms:
             source.deadline_ms = deadline_ms
             heapq.heappush(self._deadlines, (deadline_ms, source.ip))
         if rows != source.rows:
             self._publish(source, rows)
-
-    def _rows_of(self, source: Source) -> tuple[tuple[LocationView, ...], int]:
-        """Rules 1 to 8 of §6 for one address, and the moment from which the answer may differ."""
-        now_ms = self._now_ms
-        deadline_ms = _NEVER
-        listed: RunningFact | None = None
-        named: dict[str, RunningFact] | None = None
-        for fact in source.running.values():
-            if fact.expire_at_ms <= now_ms:
-                continue
-            deadline_ms = min(deadline_ms, fact.expire_at_ms)
-            if fact.apps is not None and (listed is None or fact.at_ms > listed.at_ms):
-                listed = fact
-            if fact.name is not None:
-                if named is None:
-                    named = {}
-                other = named.get(fact.name)
-                if other is None or fact.at_ms > other.at_ms:
-                    named[fact.name] = fact
-        if listed is None and named is None:
-            return (), deadline_ms
-
-        stop_ms, stop_is_sigterm = -_NEVER, False
-        if source.sigterm is not None:
-            stop_ms, stop_is_sigterm = source.sigterm.at_ms, True
-        if source.evicted is not None and source.evicted.at_ms >= stop_ms:
-            stop_ms, stop_is_sigterm = source.evicted.at_ms, False
-        grace_end_ms = stop_ms + self._grace_ms if stop_is_sigterm else -_NEVER
-        in_grace = grace_end_ms > now_ms
-
-        removed = source.removed
-        if removed:
-            for removal in removed.values():
-                if removal.expire_at_ms > now_ms:
-                    deadline_ms = min(deadline_ms, removal.expire_at_ms)
-        moved = source.moved
-        if moved is not None:
-            if moved.expire_at_ms > now_ms:
-                deadline_ms = min(deadline_ms, moved.expire_at_ms)
-            else:
-                moved = None
-
-        found: dict[tuple[str, str], LocationView] | None = None
-        rows: list[LocationView] = []
-        plain = named is None and moved is None
-        seen: set[str] = set()
-        for fact in (listed, *(named.values() if named else ())):
-            if fact is None:
-                continue
-            is_list = fact is listed
-            at_ms = fact.at_ms
-            if not is_list and listed is not None and at_ms <= listed.at_ms:
-                continue
-            expire_at_ms = at_ms + self._running_ms
-            if at_ms < stop_ms:
-                if not in_grace:
-                    continue
-                expire_at_ms = grace_end_ms
-                deadline_ms = min(deadline_ms, grace_end_ms)
-            out_ip = moved.new_ip if moved is not None and moved.at_ms > at_ms else source.ip
-            for app in fact.apps or () if is_list else (fact,):
-                name = app.name
-                if name is None or (removed and self._is_removed(removed, name, at_ms)):
-                    continue
-                since = app.running_since
-                row = LocationView(
-                    name,
-                    app.hash,
-                    out_ip,
-                    at_ms,
-                    expire_at_ms,
-                    fact.running_since if since is None else since,
-                    fact.os_uptime,
-                    fact.static_ip,
-                )
-                if plain:
-                    if name not in seen:
-                        seen.add(name)
-                        rows.append(row)
-                    continue
-                if found is None:
-                    found = {}
-                other_row = found.get((name, out_ip))
-                if other_row is None or at_ms > other_row.broadcasted_at_ms:
-                    found[name, out_ip] = row
-        return tuple(found.values() if found is not None else rows), deadline_ms
-
-    def _is_removed(self, removed: dict[str, PointFact], name: str, at_ms: int) -> bool:
-        removal = removed.get(name)
-        return removal is not None and removal.expire_at_ms > self._now_ms and at_ms <= removal.at_ms
 
     # Answers
 

@@ -2,7 +2,7 @@
 
 Written to be compared with the text rule by rule, not to be fast. `LocationIndex` must give the same
 rows for the same documents at the same time. Where the text leaves an order open (equal times), both
-take: an eviction before a sigterm, the smaller source address, the app listed first.
+take: an eviction before a sigterm, the greater dedup key, the smaller source address, the app listed first.
 """
 
 from __future__ import annotations
@@ -24,12 +24,20 @@ class Document(msgspec.Struct, frozen=True):
     at_ms: int
     expire_at_ms: int
     data: Mapping[str, JsValue] = {}
+    dedup_key: str = ""
 
 
 def documents_of(rows: Iterable[EventRow]) -> list[Document]:
     """Stored events as documents of the view. Raises WireError when a stored text is damaged."""
     return [
-        Document(row.type, row.ip, row.at_ms, row.expire_at_ms, parse(row.data_text) if row.data_text else {})
+        Document(
+            row.type,
+            row.ip,
+            row.at_ms,
+            row.expire_at_ms,
+            parse(row.data_text) if row.data_text else {},
+            row.dedup_key,
+        )
         for row in rows
     ]
 
@@ -154,5 +162,5 @@ def view(
 
 def _keep_newest(newest: dict[Any, Document], key: object, event: Document) -> None:
     last = newest.get(key)
-    if last is None or event.at_ms > last.at_ms:
+    if last is None or (event.at_ms, event.dedup_key) > (last.at_ms, last.dedup_key):
         newest[key] = event
