@@ -1,0 +1,1 @@
+"""Getting the registry complete: app messages from gossip, and the fetching of missing ones."""
