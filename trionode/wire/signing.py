@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import base58
 from coincurve import PublicKey
@@ -19,7 +20,8 @@ from trionode.wire.jsjson import utf8
 
 SIGNATURE_BYTES = 65
 _PREFIX = b"\x18Bitcoin Signed Message:\n"
-_LONGEST_ADDRESS = 36
+LONGEST_ADDRESS = 36
+"""A longer signer is a public key in hex."""
 
 _HEX_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
 _PLAIN_BASE64 = re.compile(r"[A-Za-z0-9+/]{87}=", re.ASCII).fullmatch
@@ -45,6 +47,7 @@ def hash160(data: bytes) -> bytes:
     return RIPEMD160.new(hashlib.sha256(data).digest()).digest()
 
 
+@lru_cache(maxsize=8192)
 def address_payload(text: str) -> bytes:
     """Base58Check content, version bytes first. Raises ValueError when text or checksum are wrong."""
     return base58.b58decode_check(text)
@@ -102,7 +105,7 @@ def _verdict(message: str, signer: str, signature: str) -> bool:
     key = recover(message, signature)
     if key is None:
         return False
-    if len(signer) > _LONGEST_ADDRESS:
+    if len(signer) > LONGEST_ADDRESS:
         # equal keys and equal HASH160 are the same thing, and this needs no hashing
         return key == decode_hex(signer)
     try:

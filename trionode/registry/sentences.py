@@ -1,0 +1,143 @@
+"""What every reason code means in words (docs/spec/registry.md §4-§11), one sentence each.
+
+Placeholders: `{field}` path of the part that was refused, `{value}` what was found there, `{limit}` what
+would have been allowed. A test holds this table against the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_MESSAGE = {
+    "MESSAGE_SHAPE": "{field} of the app message is missing or of the wrong type, found {value}.",
+    "MESSAGE_ARGUMENTS": "{field} of the signed app message is of the wrong type, found {value}.",
+    "SPEC_NULL": "the app message carries null instead of a specification.",
+    "SPEC_NOT_OBJECT": "{field} must be an object, found {value}.",
+    "HASH_MISMATCH": "the hash of the app message is {value}, its content hashes to {limit}.",
+    "SIGNATURE_INVALID": "the registration is not signed by its owner {limit}.",
+    "SIGNATURE_NOT_OWNER": "neither the owner {limit} nor anyone who may act for him signed the update.",
+    "CANNOT_DECRYPT": "the encrypted part of the specification cannot be opened on this node.",
+}
+
+_MISSING = {
+    "MISSING_VERSION": "the specification names no version.",
+    "MISSING_COMMON": "{field} is missing or empty; every specification needs name, description and owner.",
+    "MISSING_PORT_FIELDS": "{field} is missing; this specification version needs ports and container ports.",
+    "MISSING_FLAT_FIELDS": "{field} is missing, empty or zero, found {value}.",
+    "MISSING_COMPOSE": "the specification has no component list (compose).",
+    "MISSING_INSTANCES": "the number of instances is missing or zero.",
+    "MISSING_CONTACTS_GEO": "{field} is missing; an empty list is enough.",
+    "MISSING_EXPIRE": "the lifetime (expire) is missing or zero.",
+    "MISSING_NODES": "the node list (nodes) is missing; an empty list is enough.",
+    "MISSING_ENTERPRISE": "the field enterprise is missing; an empty text is enough.",
+}
+
+_TYPES = {
+    "VERSION_TYPE": "{field} must be a number, found {value}.",
+    "VERSION_DECIMALS": "{field} has more than {limit} decimals: {value}.",
+    "VERSION_UNKNOWN": "specification version {value} does not exist; versions {limit} do.",
+    "VERSION_NOT_ACTIVE": "specification version {value} is only accepted from height {limit} on.",
+    "NAME_TYPE": "{field} must be a text, found {value}.",
+    "DESCRIPTION_TYPE": "{field} must be a text, found {value}.",
+    "OWNER_TYPE": "{field} must be a text, found {value}.",
+    "PORT_TYPE": "{field} must hold port numbers, found {value}.",
+    "PORT_DECIMALS": "{field} must be a whole port number, found {value}.",
+    "CONTAINER_PORT_TYPE": "{field} must hold container port numbers, found {value}.",
+    "CONTAINER_PORT_DECIMALS": "{field} must be a whole container port number, found {value}.",
+    "DOMAIN_TYPE": "{field} must be a list of domain names, found {value}.",
+    "ENV_TYPE": "{field} must be a list of environment texts, found {value}.",
+    "COMMAND_TYPE": "{field} must be a list of command texts, found {value}.",
+    "TIERED_TYPE": "{field} must be true or false, found {value}.",
+    "TIERED_VALUES_MISSING": "{field} is missing or zero, but a tiered app names the hardware of every tier.",
+    "TIERED_HW_TYPE": "{field} must be a number of at most 8 decimals, found {value}.",
+    "HW_TYPE": "{field} must be a number, found {value}.",
+    "HW_DECIMALS": "{field} has more than {limit} decimals: {value}.",
+    "CONTACT_TYPE": "{field} must be a list of contact texts, found {value}.",
+    "GEO_TYPE": "{field} must be a list of geolocation texts, found {value}.",
+    "NODES_TYPE": "{field} must be a list of node texts, found {value}.",
+    "STATICIP_TYPE": "{field} must be true or false, found {value}.",
+    "DATACENTER_TYPE": "{field} must be true, false or absent, found {value}.",
+    "SECRETS_TYPE": "{field} must be a text, found {value}.",
+    "REPOAUTH_TYPE": "{field} must be a text, found {value}.",
+    "COMPOSE_NOT_ARRAY": "the component list (compose) must be an array, found {value}.",
+    "NUMBER_TYPE": "{field} must be a number, found {value}.",
+    "NUMBER_NOT_INTEGER": "{field} must be a whole number, found {value}.",
+    "EXPIRE_TYPE": "the lifetime (expire) must be a number of blocks, found {value}.",
+    "EXPIRE_NOT_INTEGER": "the lifetime (expire) must be a whole number of blocks, found {value}.",
+}
+
+_LIMITS = {
+    "NAME_LENGTH": "the app name is longer than {limit} characters: {value}.",
+    "NAME_CHARS": "the app name may only hold {limit}, found {value}.",
+    "NAME_PREFIX_ZEL": "app names must not start with zel, found {value}.",
+    "NAME_PREFIX_FLUX": "app names must not start with flux, found {value}.",
+    "NAME_WATCHTOWER": "the app name watchtower is reserved.",
+    "DESCRIPTION_LENGTH": "{field} is longer than {limit} characters.",
+    "COMPOSE_EMPTY": "the component list (compose) is empty; at least one component is needed.",
+    "COMPONENT_TOO_MANY": "there are {value} components, at most {limit} are allowed.",
+    "COMPONENT_NAME_MISSING": "{field} is missing; every component needs a name.",
+    "COMPONENT_NAME_LENGTH": "{field} is longer than {limit} characters: {value}.",
+    "COMPONENT_NAME_CHARS": "{field} may only hold letters and digits, found {value}.",
+    "COMPONENT_NAME_DUPLICATE": "two components share the name {value}.",
+    "COMPONENT_PREFIX_ZEL": "component names must not start with zel, found {value}.",
+    "COMPONENT_PREFIX_FLUX": "component names must not start with flux, found {value}.",
+    "PORT_RANGE": "{field} is {value}, outside of the allowed range {limit}.",
+    "PORT_BANNED": "{field} uses port {value}, which apps must not use.",
+    "PORT_COUNT": "{field} holds {value} entries, but there are {limit} ports.",
+    "PORT_TOO_MANY": "{field} holds {value} ports, at most {limit} are allowed.",
+    "PORT_DUPLICATE": "port {value} is used twice in the app.",
+    "CONTAINER_PORT_RANGE": "{field} is {value}, outside of the allowed range {limit}.",
+    "DOMAIN_COUNT": "{field} holds {value} entries, but there are {limit} ports.",
+    "DOMAIN_LENGTH": "{field} is longer than {limit} characters.",
+    "CONTAINER_DATA_SHORT": "{field} is shorter than {limit} characters.",
+    "CONTAINER_DATA_LENGTH": "{field} is longer than {limit} characters.",
+    "REPOTAG_LENGTH": "{field} is longer than {limit} characters.",
+    "ENV_TOO_MANY": "{field} holds {value} entries, at most {limit} are allowed.",
+    "ENV_LENGTH": "{field} is longer than {limit} characters.",
+    "COMMAND_TOO_MANY": "{field} holds {value} entries, at most {limit} are allowed.",
+    "COMMAND_LENGTH": "{field} is longer than {limit} characters.",
+    "SECRETS_NEED_NODES": "{field} may only be filled when the app names its nodes.",
+    "SECRETS_LENGTH": "{field} is longer than {limit} characters.",
+    "REPOAUTH_NEEDS_ENTERPRISE": "{field} may only be filled in a private app (named nodes or enterprise).",
+    "REPOAUTH_LENGTH": "{field} is longer than {limit} characters.",
+    "NODES_NEED_ENTERPRISE": "only enterprise apps may name the nodes they run on.",
+    "NODES_TOO_MANY": "{value} nodes are named, at most {limit} are allowed.",
+    "NODE_LENGTH": "{field} is longer than {limit} characters.",
+    "CONTACT_TOO_MANY": "there are {value} contacts, at most {limit} are allowed.",
+    "CONTACT_LENGTH": "{field} is longer than {limit} characters.",
+    "GEO_TOO_MANY": "there are {value} geolocations, at most {limit} are allowed.",
+    "GEO_LENGTH": "{field} is longer than {limit} characters.",
+    "INSTANCES_MIN": "{value} instances are too few, at least {limit} are needed.",
+    "INSTANCES_MAX": "{value} instances are too many, at most {limit} are allowed.",
+    "EXPIRE_MIN": "a lifetime of {value} blocks is too short, at least {limit} are needed.",
+    "EXPIRE_MAX": "a lifetime of {value} blocks is too long, at most {limit} are allowed.",
+    "EXPIRE_INTERVAL": "a lifetime of {value} blocks is no multiple of {limit}.",
+    "DATACENTER_OWNER": "the owner {value} may not ask for datacenter nodes.",
+    "UNKNOWN_KEY": "the specification knows no field {field}.",
+    "HW_CPU_RANGE": "{field} is {value}; it must be a multiple of 0.1 within {limit} cores.",
+    "HW_RAM_RANGE": "{field} is {value}; it must be a multiple of 100 within {limit} MB.",
+    "HW_HDD_RANGE": "{field} is {value}; it must be a whole number within {limit} GB.",
+    "HW_TIER_RANGE": "{field} is {value}, outside of what its tier offers ({limit}).",
+    "HW_CPU_TOTAL": "all components together ask for {value} tenths of a core, at most {limit} are allowed.",
+    "HW_RAM_TOTAL": "all components together ask for {value} MB of memory, at most {limit} are allowed.",
+    "HW_HDD_TOTAL": "all components together ask for {value} GB of disk, at most {limit} are allowed.",
+    "HW_TIER_TOTAL": "all components together ask for {value} ({field}), their tier offers {limit}.",
+}
+
+_HISTORY = {
+    "UPDATE_COMPONENT_COUNT": "an update keeps the number of components: it was {limit}, now {value}.",
+    "UPDATE_COMPONENT_NAME": "an update keeps the component names: {value} is gone.",
+    "UPDATE_REPOTAG": "an update of this version keeps the image: it was {limit}, now {value}.",
+    "UPDATE_DOWNGRADE": "specification version {limit} cannot go back to {value}.",
+    "NAME_TAKEN": "the app name {value} is taken.",
+    "NAME_TAKEN_HASH_UNKNOWN": "the app name {value} is taken, and no payment tells who was first.",
+    "NAME_TAKEN_ACTIVE": "the app name {value} belongs to an app that lives until height {limit}.",
+    "NAME_TAKEN_LOCAL_LIST": "the app name {value} is in use.",
+    "NAME_RESERVED_SHARE": "the app name share is reserved.",
+    "PRICE_USD_TOO_LOW": "the offered price of {value} USD is too low, at least {limit} is needed.",
+    "RPC_TXIDS_FAILED": "the chain daemon did not list the payment transactions.",
+    "RPC_BATCH_FAILED": "the chain daemon did not answer a batch of calls.",
+}
+
+SENTENCES: Mapping[str, str] = {**_MESSAGE, **_MISSING, **_TYPES, **_LIMITS, **_HISTORY}
+"""Reason code -> sentence."""
