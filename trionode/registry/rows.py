@@ -103,6 +103,12 @@ class PermanentRow(msgspec.Struct, frozen=True, gc=False):
     height: int
     value_sat: int
 
+    @property
+    def recency(self) -> tuple[int, Number, str]:
+        """Orders the messages of a name; the greatest is the newest. Of equal heights the later timestamp
+        wins, then the greater hash, so that the order of arrival never decides."""
+        return (self.height, self.timestamp_ms, self.hash)
+
     def spec(self) -> dict[str, JsValue]:
         """The specification, parsed anew."""
         return _object(self.spec_text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import islice
 
 import msgspec
@@ -29,7 +29,7 @@ from trionode.registry.changes import (
     SetScannedHeight,
     UpdateHashes,
 )
-from trionode.registry.rows import ChainMessageRow, CurrentSpec, HashRow, PermanentRow, TemporaryRow
+from trionode.registry.rows import ChainMessageRow, CurrentSpec, HashRow, Number, PermanentRow, TemporaryRow
 from trionode.store.registry_port import HashCounts, PermanentOrder, RegistryStore
 
 
@@ -213,7 +213,7 @@ class MemoryRegistryStore(RegistryStore):
 
     async def newest_permanent(self, name: str) -> PermanentRow | None:
         await self._reading()
-        return max(self._by_name.get(name, ()), key=newest_key, default=None)
+        return max(self._by_name.get(name, ()), key=_recency, default=None)
 
     async def stream_newest(self, *, page: int = 500) -> AsyncIterator[PermanentRow]:
         await self._reading()
@@ -222,7 +222,7 @@ class MemoryRegistryStore(RegistryStore):
                 await trio.lowlevel.checkpoint()
             rows = self._by_name.get(name)
             if rows:
-                yield max(rows, key=newest_key)
+                yield max(rows, key=_recency)
 
     async def stream_permanents(
         self,
@@ -296,11 +296,9 @@ class MemoryRegistryStore(RegistryStore):
         self._closed = True
 
 
-def newest_key(row: PermanentRow) -> tuple[int, float, str]:
-    """Orders the paid messages of a name; the greatest is the newest."""
-    return (row.height, row.timestamp_ms, row.hash)
-
-
 def _ordered(rows: Iterable[PermanentRow], order: PermanentOrder) -> list[PermanentRow]:
-    key: Callable[[PermanentRow], int] = lambda row: row.height  # noqa: E731
-    return sorted(rows, key=key) if order == "height" else list(rows)
+    return sorted(rows, key=lambda row: row.height) if order == "height" else list(rows)
+
+
+def _recency(row: PermanentRow) -> tuple[int, Number, str]:
+    return row.recency
