@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from coincurve import PublicKey
 
+from trionode.registry.coercion import num
 from trionode.registry.constants import ETH_REGISTRATIONS_AFTER_MS, MAINNET, MARKETPLACE_NUMBER, Constants
 from trionode.registry.messages import alternative_texts, signed_text
-from trionode.registry.reasons import Reason, reject
+from trionode.registry.reasons import Reason, Rejected, Rejection, reject
 from trionode.wire import ethereum, signing
 from trionode.wire.jsjson import JsValue, is_number, stringify, truthy
 
@@ -92,25 +94,40 @@ def verify_signature(message: str, address: str, signature: str) -> bool:
 
 # ---- registrations -----------------------------------------------------------------------------------
 
+Role = Literal["owner", "team support", "extending user"]
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """Who signed: in which role, with which identity, and whether over the key order of old builds."""
+
+    role: Role
+    address: str
+    old_order: bool = False
+
+    @property
+    def kind(self) -> Literal["bitcoin", "ethereum"]:
+        return "ethereum" if self.address.startswith("0x") else "bitcoin"
+
 
 def _check_arguments(
-    kind: JsValue, version: JsValue, spec: JsValue, timestamp: JsValue, sig: JsValue
+    kind: JsValue, version: JsValue, spec: JsValue, timestamp: JsValue, signature: JsValue
 ) -> None:
     for field, value, fits in (
         ("type", kind, isinstance(kind, str)),
         ("version", version, is_number(version)),
         ("appSpecifications", spec, isinstance(spec, dict)),
         ("timestamp", timestamp, is_number(timestamp)),
-        ("signature", sig, isinstance(sig, str)),
+        ("signature", signature, isinstance(signature, str)),
     ):
         if not fits:
             reject(Reason.MESSAGE_ARGUMENTS, field, value)
 
 
-def _texts(spec: Spec, spec_text: str | None) -> Iterator[str]:
+def _texts(spec: Spec, spec_text: str | None) -> Iterator[tuple[str, bool]]:
     """The canonical text, then the old key order where there is one."""
-    yield stringify(spec) if spec_text is None else spec_text
-    yield from alternative_texts(spec)
+    yield (stringify(spec) if spec_text is None else spec_text), False
+    for text in alternative_texts(spec):
+        yield text, True
 
 
 def _identity(value: JsValue) -> str:
@@ -125,7 +142,7 @@ def check_registration(
     signature: str,
     *,
     spec_text: str | None = None,
-) -> None:
+) -> Signer:
     """Raises Rejected unless the owner named in the formatted `spec` signed its registration.
 
     `spec_text` is the exact text of `spec`, when the caller has it already.
@@ -133,10 +150,10 @@ def check_registration(
     _check_arguments(kind, version, spec, timestamp_ms, signature)
     owner = _identity(spec.get("owner"))
     verify = verify_signature if timestamp_ms > ETH_REGISTRATIONS_AFTER_MS else verify_bitcoin
-    for text in _texts(spec, spec_text):
+    for text, old_order in _texts(spec, spec_text):
         if verify(signed_text(kind, version, text, timestamp_ms), owner, signature):
-            return
-    reject(Reason.SIGNATURE_INVALID, "signature", signature, owner)
+            return Signer("owner", owner, old_order)
+    raise Rejected(Rejection(Reason.SIGNATURE_INVALID, "signature", signature, owner))
 
 
 # ---- updates -----------------------------------------------------------------------------------------
@@ -146,7 +163,7 @@ _NUMBERS = re.compile("[0-9]+").findall
 
 def is_marketplace_name(name: JsValue) -> bool:
     """Apps of the marketplace carry the time they were made in their name."""
-    return isinstance(name, str) and any(int(run) > MARKETPLACE_NUMBER for run in _NUMBERS(name))
+    return isinstance(name, str) and any(float(run) > MARKETPLACE_NUMBER for run in _NUMBERS(name))
 
 
 def check_update(
@@ -163,39 +180,44 @@ def check_update(
     constants: Constants = MAINNET,
     system_secure: bool = False,
     decrypt: Decrypt | None = None,
-) -> None:
+) -> Signer:
     """Raises Rejected unless somebody signed the update of the formatted `spec` who may.
 
     `height` is the H of §5. `previous_spec` is what the update replaces; a secure node brings `decrypt` to
     look into enterprise specifications.
     """
     _check_arguments(kind, version, spec, timestamp_ms, signature)
-    owner = _identity(previous_owner)
-    support = constants.support_address(height) if is_marketplace_name(spec.get("name")) else None
-    canonical = ""
-    for text in _texts(spec, spec_text):
+    signers: list[tuple[Role, str]] = [("owner", _identity(previous_owner))]
+    support = constants.support_address(height)
+    if support is not None and is_marketplace_name(spec.get("name")):
+        signers.append(("team support", support))
+    canonical = stringify(spec) if spec_text is None else spec_text
+    for text, old_order in _texts(spec, canonical):
         message = signed_text(kind, version, text, timestamp_ms)
-        canonical = canonical or message
-        if verify_signature(message, owner, signature):
-            return
-        if support is not None and verify_signature(message, support, signature):
-            return
-    if previous_spec is not None and any(
-        verify_signature(canonical, user, signature) for user in constants.extending_users
-    ):
-        if not _is_enterprise(spec):
-            allowed = expire_only(spec, previous_spec)
-        elif system_secure:
-            allowed = expire_only(_opened(spec, decrypt), previous_spec)
-        else:
-            allowed = True  # a node that cannot look inside takes any change: as the network does
-        if allowed:
-            return
-    reject(Reason.SIGNATURE_NOT_OWNER, "signature", signature, owner)
+        for role, address in signers:
+            if verify_signature(message, address, signature):
+                return Signer(role, address, old_order)
+    if previous_spec is not None:
+        message = signed_text(kind, version, canonical, timestamp_ms)
+        for user in constants.extending_users:
+            if verify_signature(message, user, signature) and _may_extend(
+                spec, previous_spec, system_secure=system_secure, decrypt=decrypt
+            ):
+                return Signer("extending user", user)
+    raise Rejected(Rejection(Reason.SIGNATURE_NOT_OWNER, "signature", signature, previous_owner))
+
+
+def _may_extend(spec: Spec, previous_spec: Spec, *, system_secure: bool, decrypt: Decrypt | None) -> bool:
+    """Extending users may change the lifetime only."""
+    if not _is_enterprise(spec):
+        return expire_only(spec, previous_spec)
+    if system_secure:
+        return expire_only(_opened(spec, decrypt), previous_spec)
+    return True  # a node that cannot look inside takes any change, as the network does
 
 
 def _is_enterprise(spec: Spec) -> bool:
-    return bool(spec.get("version", 0) >= 8 and truthy(spec.get("enterprise")))
+    return bool(num(spec.get("version")) >= 8 and truthy(spec.get("enterprise")))
 
 
 def _opened(spec: Spec, decrypt: Decrypt | None) -> Spec:
