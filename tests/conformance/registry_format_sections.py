@@ -12,7 +12,7 @@ from trionode.config.economy import EconomySettings, SupportAddress
 from trionode.registry.coercion import UNDEFINED, container, decimals_within, flag, num, text
 from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.formats import format_spec
-from trionode.registry.known_invalid import KNOWN_INVALID
+from trionode.registry.known_invalid import KNOWN_INVALID_MESSAGES
 from trionode.registry.messages import (
     LEGACY_SPEC_KEY,
     SPEC_KEY,
@@ -142,7 +142,7 @@ def constants(section: Any, context: Context) -> Iterator[Outcome]:
 
     def pairs(rows: Any) -> None:
         theirs = {(row["hash"], row["txid"]) for row in (fields(row, "hash txid") for row in rows)}
-        expect("known invalid messages", sorted(KNOWN_INVALID), sorted(theirs))
+        expect("known invalid messages", sorted(KNOWN_INVALID_MESSAGES), sorted(theirs))
 
     for name, value in section["fluxapps"].items():
         yield one(f"constants {name}", check, (name, value))
