@@ -1,18 +1,11 @@
-"""SqliteStore: the event log in one SQLite file (docs/spec/events.md §2; durability: sqlite_schema.py).
-
-All writing goes through one connection that one thread at a time may use (a limiter of its own with one
-place); reading has a second connection, so an iteration never waits for a commit nor holds one up. Every
-hop into a thread carries a whole batch, and no cursor stays open between hops.
-"""
+"""SqliteStore: the event log in one SQLite file (docs/spec/events.md §2; durability: sqlite_file.py)."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import trio
 
@@ -20,6 +13,7 @@ from trionode.appstate.changes import Change
 from trionode.appstate.documents import CopyKey, CopyKind, EventRow, Row, SignedCopy
 from trionode.errors import StoreError
 from trionode.store.mentions import mentions
+from trionode.store.sqlite_file import SqliteFile
 from trionode.store.sqlite_rows import (
     COPY_COLUMNS,
     ERROR_COLUMNS,
@@ -34,10 +28,8 @@ from trionode.store.sqlite_rows import (
     installing_row,
     location_row,
 )
-from trionode.store.sqlite_schema import connect, prepare, take_ownership, translated
+from trionode.store.sqlite_schema import EVENT_LOG
 from trionode.wire.jsjson import quote
-
-_T = TypeVar("_T")
 
 _LOAD_PAGE = 1000
 _TABLES: tuple[tuple[str, str, str, Callable[[Values], Row]], ...] = (
@@ -61,48 +53,13 @@ async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
             await store.aclose()
 
 
-class SqliteStore:
+class SqliteStore(SqliteFile):
     """The store on disk. `open` before use; one process at a time."""
 
     immediate = False
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
-        self._lock: int | None = None
-        self._write_limit = trio.CapacityLimiter(1)
-        self._read_limit = trio.CapacityLimiter(1)
-
-    async def open(self) -> None:
-        """Take the file into ownership, check it, create what is missing. Raises StoreError."""
-        await trio.to_thread.run_sync(self._open, limiter=self._write_limit)
-
-    def _open(self) -> None:
-        with translated(self.path, "open"):
-            self._lock = take_ownership(self.path)
-            try:
-                self._writer = connect(self.path)
-                prepare(self._writer, self.path)
-                self._reader = connect(self.path, read_only=True)
-            except (sqlite3.Error, OSError, StoreError):
-                self._close()
-                raise
-
-    async def aclose(self) -> None:
-        if self._lock is not None:
-            await trio.to_thread.run_sync(self._close, limiter=self._write_limit)
-
-    def _close(self) -> None:
-        """Close the reader first, so that the writer's close folds the write-ahead log into the file."""
-        reader, self._reader = self._reader, None
-        writer, self._writer = self._writer, None
-        lock, self._lock = self._lock, None
-        for connection in (reader, writer):
-            if connection is not None:
-                connection.close()
-        if lock is not None:
-            os.close(lock)
+        super().__init__(path, EVENT_LOG)
 
     # Writing
 
@@ -115,23 +72,6 @@ class SqliteStore:
     async def put_meta(self, key: str, value: str) -> None:
         statement = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
         await self._write(lambda connection: connection.execute(statement, (key, value)))
-
-    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        await trio.to_thread.run_sync(self._transact, work, limiter=self._write_limit)
-
-    def _transact(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        connection = self._writer
-        if connection is None:
-            raise StoreError(f"{self.path} is not open", remedy="open the store first")
-        with translated(self.path, "write"):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                work(connection)
-                connection.execute("COMMIT")
-            except Exception:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
 
     # Reading
 
@@ -216,19 +156,6 @@ class SqliteStore:
         statement = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table[0]})" for table in _TABLES)
         (counts,) = await self._rows(statement, ())
         return {table[0]: count for table, count in zip(_TABLES, counts, strict=True)}
-
-    async def _rows(self, statement: str, values: Values) -> list[Any]:
-        return await self._read(lambda connection: connection.execute(statement, values).fetchall())
-
-    async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await trio.to_thread.run_sync(self._look, work, limiter=self._read_limit)
-
-    def _look(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        connection = self._reader
-        if connection is None:
-            raise StoreError(f"{self.path} is not open", remedy="open the store first")
-        with translated(self.path, "read"):
-            return work(connection)
 
 
 def _events_for(connection: sqlite3.Connection, ip: str | None, name: str | None) -> list[EventRow]:

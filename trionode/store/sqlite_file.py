@@ -1,0 +1,221 @@
+"""An SQLite file of ours: ownership, settings, schema, one writer, one reader, errors a person can act on.
+
+All writing goes through one connection that one thread at a time may use (a limiter of its own with one
+place); reading has a second connection, so an iteration never waits for a commit nor holds one up. Every
+hop into a thread carries a whole batch, and no cursor stays open between hops.
+
+Durability. "Acknowledged" must survive the sudden death of the process at any moment. With a write-ahead
+log and `synchronous=NORMAL` a commit has been handed to the operating system when it returns, so a killed
+process loses nothing. What NORMAL leaves out against FULL is waiting for the disk at every commit: after
+a power cut the newest commits may be gone, but the file is whole, and what is gone is gossip of the last
+moments that every peer still has and state sync brings back (docs/spec/events.md §10). FULL would cost
+one disk flush a commit for data that others hold anyway.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from trionode.errors import StoreError
+
+_T = TypeVar("_T")
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """What a file of one kind holds. The application id in the file header tells it from other files."""
+
+    application_id: int
+    version: int
+    statements: str
+
+
+_SETTINGS = (
+    # Readers never wait for the writer, and a commit is one append.
+    "PRAGMA journal_mode = WAL",
+    # See above: kill-safe, not power-cut-safe for the last moments.
+    "PRAGMA synchronous = NORMAL",
+    # Nobody else writes (lock file), but an operator may look in with another program for a moment.
+    "PRAGMA busy_timeout = 5000",
+    # 16 MiB of pages: the indexes of today's network stay cached.
+    "PRAGMA cache_size = -16384",
+    "PRAGMA temp_store = MEMORY",
+    # After a burst the write-ahead log shrinks back to at most 16 MiB.
+    "PRAGMA journal_size_limit = 16777216",
+)
+
+_MOVE_AWAY = "move the file away and start again: the node refills it from its peers"
+_REMEDIES = {
+    "SQLITE_FULL": "free some space on the disk of the data folder and start again",
+    "SQLITE_IOERR": "check the disk of the data folder (kernel log, free space)",
+    "SQLITE_READONLY": "make the data folder and the file writable for this user",
+    "SQLITE_CANTOPEN": "check that the data folder exists and is writable for this user",
+    "SQLITE_PERM": "make the data folder and the file writable for this user",
+    "SQLITE_BUSY": "close the other program that uses the file",
+    "SQLITE_LOCKED": "close the other program that uses the file",
+    "SQLITE_NOTADB": _MOVE_AWAY,
+    "SQLITE_CORRUPT": _MOVE_AWAY,
+}
+
+
+def store_error(path: Path, doing: str, error: Exception) -> StoreError:
+    """The error of SQLite or the system as one that names the file and the remedy."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    remedy = next((text for key, text in _REMEDIES.items() if name.startswith(key)), "")
+    if isinstance(error, OSError):
+        remedy = remedy or "check that the data folder exists and is writable for this user"
+        return StoreError(f"cannot {doing} {path}: {error.strerror or error}", remedy=remedy)
+    return StoreError(f"cannot {doing} {path}: {error}", remedy=remedy or "see the log for the reason")
+
+
+@contextmanager
+def translated(path: Path, doing: str) -> Iterator[None]:
+    """Turn errors of SQLite and the file system into StoreError."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise store_error(path, doing, error) from error
+
+
+def take_ownership(path: Path) -> int:
+    """Lock `<path>.lock` for this process; the lock ends with the process, however it ends.
+
+    Returns the descriptor to close. Raises StoreError when another process holds it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreError(
+            f"{path} is in use by another process",
+            remedy="stop the other node, or give this one its own data folder",
+        ) from None
+    return descriptor
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a connection with the settings above; transactions are begun and ended by hand."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    try:
+        for setting in _SETTINGS:
+            connection.execute(setting)
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Check the file and create the schema in an empty one. Raises StoreError or sqlite3.Error."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema.statements} PRAGMA application_id = {schema.application_id};"
+            f" PRAGMA user_version = {schema.version}; COMMIT;"
+        )
+        return
+    if application_id != schema.application_id:
+        raise StoreError(f"{path} is the database of another program", remedy="choose another store.url")
+    if version != schema.version:
+        raise StoreError(
+            f"{path} has schema version {version}, this program knows {schema.version}",
+            remedy="run the version of trionode that wrote it, or move the file away",
+        )
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise StoreError(f"{path} is damaged: {verdict}", remedy=_MOVE_AWAY)
+
+
+class SqliteFile:
+    """One file with its schema. `open` before use; one process at a time."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self._schema = schema
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._lock: int | None = None
+        self._write_limit = trio.CapacityLimiter(1)
+        self._read_limit = trio.CapacityLimiter(1)
+
+    async def open(self) -> None:
+        """Take the file into ownership, check it, create what is missing. Raises StoreError."""
+        await trio.to_thread.run_sync(self._open, limiter=self._write_limit)
+
+    def _open(self) -> None:
+        with translated(self.path, "open"):
+            self._lock = take_ownership(self.path)
+            try:
+                self._writer = connect(self.path)
+                prepare(self._writer, self.path, self._schema)
+                self._reader = connect(self.path, read_only=True)
+            except (sqlite3.Error, OSError, StoreError):
+                self._close()
+                raise
+
+    async def aclose(self) -> None:
+        """Close; a second call does nothing."""
+        if self._lock is not None:
+            await trio.to_thread.run_sync(self._close, limiter=self._write_limit)
+
+    def _close(self) -> None:
+        """Close the reader first, so that the writer's close folds the write-ahead log into the file."""
+        reader, self._reader = self._reader, None
+        writer, self._writer = self._writer, None
+        lock, self._lock = self._lock, None
+        for connection in (reader, writer):
+            if connection is not None:
+                connection.close()
+        if lock is not None:
+            os.close(lock)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run `work` in one transaction in the writer's thread; durable when it returns."""
+        return await trio.to_thread.run_sync(self._transact, work, limiter=self._write_limit)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._writer
+        if connection is None:
+            raise self._not_open()
+        with translated(self.path, "write"):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except Exception:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        return result
+
+    async def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of one query."""
+        return await self._read(lambda connection: connection.execute(statement, values).fetchall())
+
+    async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run `work` with the reading connection in a thread."""
+        return await trio.to_thread.run_sync(self._look, work, limiter=self._read_limit)
+
+    def _look(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._reader
+        if connection is None:
+            raise self._not_open()
+        with translated(self.path, "read"):
+            return work(connection)
+
+    def _not_open(self) -> StoreError:
+        return StoreError(f"{self.path} is not open", remedy="open the store first")
