@@ -85,7 +85,7 @@ def read_app_message(data: JsValue) -> AppMessage:
     Raises Rejected: MESSAGE_SHAPE, SPEC_NULL, or MISSING_VERSION for an array as specification.
     """
     if not isinstance(data, dict):
-        reject(Reason.MESSAGE_SHAPE, "the message", data)
+        reject(Reason.MESSAGE_SHAPE, "the content", data)
     for key in ("type", "hash", "signature"):
         if not isinstance(data.get(key), str):
             reject(Reason.MESSAGE_SHAPE, key, data.get(key))

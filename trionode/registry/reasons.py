@@ -14,7 +14,7 @@ import msgspec
 from trionode.errors import TrionodeError
 from trionode.registry.sentences import SENTENCES
 
-LONGEST_SHOWN = 60
+LONGEST_SHOWN = 70
 """Characters of a refused value that are shown to a person."""
 
 
