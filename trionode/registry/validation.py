@@ -1,4 +1,4 @@
-"""Whether a specification may be registered at a height: the stages in their order (docs/spec/registry.md §6).
+"""Whether a specification may be registered at a height: the stages of docs/spec/registry.md §6 in order.
 
 The first failure wins, so the order of stages and of checks inside them is part of the rule. Stage 7, what
 the images of the app are, needs the world: its pure part is in images.py and only our own users meet it.

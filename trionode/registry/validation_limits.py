@@ -6,7 +6,7 @@ Texts are measured in UTF-16 code units. The order of the checks is the order of
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from trionode.registry.coercion import num
 from trionode.registry.constants import HIGHEST_PORT, TEN_COMPONENTS_HEIGHT, Constants
@@ -19,14 +19,26 @@ _NAME, _NAME_V8 = 32, 63
 _DESCRIPTION = 256
 _REPOTAG = 200
 _CONTAINER_DATA_SHORTEST, _CONTAINER_DATA = 2, 200
-_ENTRIES, _ENTRY = 20, 400
 _DOMAIN = 253
 _PORTS = 5
 _COMPONENTS_AT_FIRST, _COMPONENTS = 5, 10
 _SECRET = 15_000
-_CONTACTS, _CONTACT = 5, 75
-_GEOLOCATIONS, _GEOLOCATION = 10, 50
-_NODES, _NODE = 120, 70
+
+
+class _ListLimit(NamedTuple):
+    """How many texts a list may hold and how long each may be."""
+
+    most: int
+    too_many: Reason
+    longest: int
+    too_long: Reason
+
+
+_ENVIRONMENT = _ListLimit(20, Reason.ENV_TOO_MANY, 400, Reason.ENV_LENGTH)
+_COMMANDS = _ListLimit(20, Reason.COMMAND_TOO_MANY, 400, Reason.COMMAND_LENGTH)
+_CONTACTS = _ListLimit(5, Reason.CONTACT_TOO_MANY, 75, Reason.CONTACT_LENGTH)
+_GEOLOCATIONS = _ListLimit(10, Reason.GEO_TOO_MANY, 50, Reason.GEO_LENGTH)
+_NODES = _ListLimit(120, Reason.NODES_TOO_MANY, 70, Reason.NODE_LENGTH)
 
 _ALPHANUMERIC = re.compile(r"[a-zA-Z0-9]+").fullmatch
 _HYPHENATED = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?").fullmatch
@@ -47,21 +59,12 @@ def check_limits(spec: Part, height: int, constants: Constants) -> None:
     if version >= 3:
         _check_instances(spec, height, constants)
     if version >= 5:
-        _check_list(
-            spec["contacts"], "contacts", _CONTACTS, Reason.CONTACT_TOO_MANY, _CONTACT, Reason.CONTACT_LENGTH
-        )
-        _check_list(
-            spec["geolocation"],
-            "geolocation",
-            _GEOLOCATIONS,
-            Reason.GEO_TOO_MANY,
-            _GEOLOCATION,
-            Reason.GEO_LENGTH,
-        )
+        _check_list(spec["contacts"], "contacts", _CONTACTS)
+        _check_list(spec["geolocation"], "geolocation", _GEOLOCATIONS)
     if version >= 6:
         _check_expire(spec["expire"], height, constants)
     if version >= 7:
-        _check_list(spec["nodes"], "nodes", _NODES, Reason.NODES_TOO_MANY, _NODE, Reason.NODE_LENGTH)
+        _check_list(spec["nodes"], "nodes", _NODES)
 
 
 # ---- the whole app -----------------------------------------------------------------------------------
@@ -120,8 +123,8 @@ def _check_flat(spec: Part, height: int, constants: Constants) -> None:
     _check_not_short(spec["containerData"])
     _check_length(spec["containerData"], _CONTAINER_DATA, Reason.CONTAINER_DATA_LENGTH, "containerData")
     _check_length(spec["repotag"], _REPOTAG, Reason.REPOTAG_LENGTH, "repotag")
-    _check_environment(spec["enviromentParameters"], "enviromentParameters")
-    _check_commands(spec["commands"])
+    _check_list(spec["enviromentParameters"], "enviromentParameters", _ENVIRONMENT)
+    _check_list(spec["commands"], "commands", _COMMANDS)
 
 
 # ---- v4+: components ---------------------------------------------------------------------------------
@@ -167,8 +170,8 @@ def _check_component(component: Part, height: int, constants: Constants) -> None
         _check_host_port(port, f"ports[{number}]", height, constants)
     _check_length(component.get("repotag"), _REPOTAG, Reason.REPOTAG_LENGTH, "repotag")
     _check_length(container_data, _CONTAINER_DATA, Reason.CONTAINER_DATA_LENGTH, "containerData")
-    _check_environment(component["environmentParameters"], "environmentParameters")
-    _check_commands(component["commands"])
+    _check_list(component["environmentParameters"], "environmentParameters", _ENVIRONMENT)
+    _check_list(component["commands"], "commands", _COMMANDS)
     _check_lengths(domains, "domains", _DOMAIN, Reason.DOMAIN_LENGTH)
     for number, port in enumerate(container_ports):
         _check_container_port(port, f"containerPorts[{number}]")
@@ -219,21 +222,11 @@ def _check_counts(ports: list[Any], container_ports: list[Any], domains: list[An
         reject(Reason.PORT_TOO_MANY, "ports", len(ports), _PORTS)
 
 
-def _check_environment(items: list[str], field: str) -> None:
-    _check_list(items, field, _ENTRIES, Reason.ENV_TOO_MANY, _ENTRY, Reason.ENV_LENGTH)
-
-
-def _check_commands(items: list[str]) -> None:
-    _check_list(items, "commands", _ENTRIES, Reason.COMMAND_TOO_MANY, _ENTRY, Reason.COMMAND_LENGTH)
-
-
-def _check_list(
-    items: list[str], field: str, most: int, too_many: Reason, longest: int, too_long: Reason
-) -> None:
-    if len(items) > most:
-        reject(too_many, field, len(items), most)
+def _check_list(items: list[str], field: str, limit: _ListLimit) -> None:
+    if len(items) > limit.most:
+        reject(limit.too_many, field, len(items), limit.most)
     if items:
-        _check_lengths(items, field, longest, too_long)
+        _check_lengths(items, field, limit.longest, limit.too_long)
 
 
 def _check_lengths(items: list[str], field: str, most: int, reason: Reason) -> None:
@@ -246,9 +239,9 @@ def _check_lengths(items: list[str], field: str, most: int, reason: Reason) -> N
 def _check_length(value: Any, most: int, reason: Reason, field: str) -> None:
     # only repotag and containerData can be something else than a text here, and numbers have no length
     if type(value) is str:
-        if len(value) > most or not value.isascii() and utf16_length(value) > most:
+        if len(value) > most or (not value.isascii() and utf16_length(value) > most):
             reject(reason, field, value, most)
-    elif value is None or isinstance(value, list) and len(value) > most:
+    elif value is None or (isinstance(value, list) and len(value) > most):
         reject(reason, field, value, most)
 
 
@@ -260,7 +253,7 @@ def _check_not_short(value: Any) -> None:
 
 
 def _longer(text: str, most: int) -> bool:
-    return len(text) > most or not text.isascii() and utf16_length(text) > most
+    return len(text) > most or (not text.isascii() and utf16_length(text) > most)
 
 
 def _versions_text(constants: Constants) -> str:
