@@ -88,7 +88,12 @@ CREATE TABLE meta (
 ) WITHOUT ROWID;
 """
 
-REGISTRY: Final = Schema(application_id=0x74726F72, version=1, statements=_TABLES)  # "tror"
+REGISTRY: Final = Schema(
+    application_id=0x74726F72,  # "tror"
+    version=1,
+    statements=_TABLES,
+    checkpoint_pages=4000,
+)
 
 HASH_COLUMNS = (
     "txid, height, hash, value_sat, message, message_not_found, sync_attempts,"

@@ -36,6 +36,9 @@ class Schema(msgspec.Struct, frozen=True):
     application_id: int
     version: int
     statements: str
+    checkpoint_pages: int = 1000
+    """Pages in the write-ahead log that start folding it into the file. More is faster for bulk writing:
+    a page of an index that changes again and again is folded once."""
 
 
 _SETTINGS = (
@@ -161,6 +164,7 @@ class SqliteFile:
             self._lock = take_ownership(self.path)
             try:
                 self._writer = connect(self.path)
+                self._writer.execute(f"PRAGMA wal_autocheckpoint = {self._schema.checkpoint_pages}")
                 prepare(self._writer, self.path, self._schema)
                 self._reader = connect(self.path, read_only=True)
             except (sqlite3.Error, OSError, StoreError):
