@@ -13,10 +13,11 @@ from typing import Protocol
 
 import msgspec
 
-from trionode.config.economy import Price, UsdPrice
+from trionode.config.economy import EconomySettings, Price, UsdPrice
 from trionode.registry.coercion import UNDEFINED, num
 from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.hardware import TIERS
+from trionode.registry.reasons import Reason, reject
 from trionode.registry.rounding import ceil_cents, fixed_2
 from trionode.wire.jsjson import JsValue, truthy
 from trionode.wire.jsnumber import to_number
@@ -111,6 +112,11 @@ class PriceTable(msgspec.Struct, frozen=True):
         return cls(rows, constants).with_messages(messages)
 
     @classmethod
+    def of_settings(cls, economy: EconomySettings, messages: Iterable[PriceMessage] = ()) -> PriceTable:
+        """The FLUX prices of a network that is otherwise as usual."""
+        return cls.flux(Constants(economy=economy), messages)
+
+    @classmethod
     def usd(cls, constants: Constants = MAINNET, price: UsdPrice | None = None) -> PriceTable:
         """Dollar prices: one row, of the stats service (`price`) or else the configured one."""
         price = price or constants.economy.usd_price
@@ -132,8 +138,13 @@ class PriceTable(msgspec.Struct, frozen=True):
         return self.minimum_usd if height >= begins else None
 
 
-def price_per_month(spec: Mapping[str, JsValue], height: int, table: PriceTable) -> float:
-    """The price of a month (the lifetime given by default) with the prices at `height`."""
+def price_per_month(spec: Mapping[str, JsValue] | None, height: int, table: PriceTable) -> float:
+    """The price of a month (the lifetime given by default) with the prices at `height`.
+
+    Raises Rejected where there is no specification.
+    """
+    if spec is None:
+        reject(Reason.SPEC_NULL, "appSpecifications")
     if spec["version"] <= 3:
         return _flat_price(spec, height, table)
     amount = _composed_price(spec, height, table)
@@ -141,10 +152,15 @@ def price_per_month(spec: Mapping[str, JsValue], height: int, table: PriceTable)
     return amount if least is None else max(amount, least)
 
 
-def price_answer(spec: Mapping[str, JsValue], height: int, table: PriceTable) -> float | str:
+def price_answer(spec: Mapping[str, JsValue] | None, height: int, table: PriceTable) -> float | str:
     """The same as other programs are told it: a v4+ app raised to the least price in dollars is a text."""
     least = table.least_at(height)
-    if spec["version"] > 3 and least is not None and _composed_price(spec, height, table) < least:
+    if (
+        spec is not None
+        and least is not None
+        and spec["version"] > 3
+        and _composed_price(spec, height, table) < least
+    ):
         return fixed_2(least)
     return price_per_month(spec, height, table)
 
