@@ -19,7 +19,7 @@ import msgspec
 
 from trionode.chain.blocks import MalformedAnswer
 from trionode.chain.port import ChainRpc
-from trionode.chain.scan import MinimumPrice, PaymentRules, indexed_soft_fork, scan_transaction
+from trionode.chain.scan import PaymentRules, PriceBuilder, indexed_soft_fork, scan_transaction
 from trionode.errors import ChainError
 from trionode.registry.rows import ChainMessageRow, HashRow
 from trionode.runtime.counters import Counters
@@ -28,9 +28,6 @@ BATCH_TXIDS = 500
 INSERT_AT_ROWS = 5000
 ITEM_TRIES = 4
 WARMING_UP = -28
-
-PriceBuilder: TypeAlias = Callable[[Sequence[ChainMessageRow]], MinimumPrice]
-"""The minimum price by height, given every soft fork message known."""
 
 
 class BootstrapFailed(ChainError):

@@ -23,13 +23,13 @@ import trio
 
 from trionode.chain.blockhooks import CATCH_UP_BLOCKS, BlockHooks, due_at
 from trionode.chain.blocks import Block, MalformedAnswer, fetch_blocks, fetch_hash, fetch_tip
-from trionode.chain.bootstrap import Bootstrap, BootstrapFailed, Found, PriceBuilder
+from trionode.chain.bootstrap import Bootstrap, BootstrapFailed, Found
 from trionode.chain.explorerstate import ExplorerError, ExplorerStatus, IndexTrust, TipFacts
 from trionode.chain.ledger import Ledger
 from trionode.chain.port import ChainRpc
 from trionode.chain.progress import Progress, ProgressMeter
 from trionode.chain.reorg import BLIND_REWIND_BLOCKS, WINDOW_BLOCKS, fork_height
-from trionode.chain.scan import PaymentRules, scan_block
+from trionode.chain.scan import PaymentRules, PriceBuilder, minimum_prices, scan_block
 from trionode.config.tree import Settings
 from trionode.errors import ChainError
 from trionode.registry.rows import HashRow
@@ -48,7 +48,7 @@ PROGRESS_INTERVAL_S = 1.0
 
 
 class Explorer:
-    """The explorer service. `prices` gives the minimum price for the soft fork messages known.
+    """The explorer service. `prices`: the minimum price for the soft fork messages known, if not §7's.
 
     `has_address_index`: the daemon runs with insightexplorer=1 (daemon-rpc.md §1).
     """
@@ -64,7 +64,7 @@ class Explorer:
         bus: EventBus,
         counters: Counters,
         *,
-        prices: PriceBuilder,
+        prices: PriceBuilder | None = None,
         hooks: BlockHooks | None = None,
         has_address_index: bool = True,
     ) -> None:
@@ -75,8 +75,8 @@ class Explorer:
         self._counters = counters
         self._hooks = hooks or BlockHooks()
         self._rules = PaymentRules.from_settings(settings.economy, settings.explorer)
-        self._prices = prices
-        self._ledger = Ledger(store, prices)
+        self._prices = prices or minimum_prices(settings.economy)
+        self._ledger = Ledger(store, self._prices)
         self._backoff = Backoff(
             base_s=self._settings.tip_interval_s, cap_s=self._settings.sync_retry_s, jitter=0.0
         )

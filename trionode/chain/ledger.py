@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trionode.chain.bootstrap import Found, PriceBuilder
+from trionode.chain.bootstrap import Found
 from trionode.chain.reorg import BlockWindow
-from trionode.chain.scan import NOTHING, BlockFacts, MinimumPrice
+from trionode.chain.scan import NOTHING, BlockFacts, MinimumPrice, PriceBuilder
 from trionode.registry.changes import (
     AddHashes,
     PutBlockHash,

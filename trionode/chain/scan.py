@@ -14,10 +14,14 @@ from typing import Any, TypeAlias
 import msgspec
 
 from trionode.config.tree import EconomySettings, ExplorerSettings
+from trionode.registry.prices import PriceTable
 from trionode.registry.rows import ChainMessageRow, HashRow
 
 MinimumPrice: TypeAlias = Callable[[int], float]
 """Smallest payment in FLUX that counts in a block of this height."""
+
+PriceBuilder: TypeAlias = Callable[[Sequence[ChainMessageRow]], MinimumPrice]
+"""The minimum price by height, given every soft fork message known."""
 
 Transaction: TypeAlias = Mapping[str, Any]
 
@@ -114,7 +118,7 @@ def scan_transaction(
         message = _overwritten(message, script)
     if len(message) != HASH_CHARACTERS or value_sat <= 0:
         return None
-    if value_sat < minimum_price(height) * SATOSHIS_PER_FLUX:
+    if not value_sat >= minimum_price(height) * SATOSHIS_PER_FLUX:  # a price of NaN lets nothing pass
         return None
     return HashRow.found(str(transaction.get("txid", "")), height, message, value_sat)
 
@@ -165,6 +169,16 @@ def scan_block(
 
 
 NOTHING = BlockFacts()
+
+
+def minimum_prices(economy: EconomySettings) -> PriceBuilder:
+    """Minimum prices from the configured table and what soft forks add to it."""
+
+    def build(messages: Sequence[ChainMessageRow]) -> MinimumPrice:
+        table = PriceTable.of_settings(economy, messages)
+        return lambda height: table.at(height).minimum
+
+    return build
 
 
 def first_address(script: Mapping[str, Any]) -> str | None:

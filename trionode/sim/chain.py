@@ -8,9 +8,8 @@ come from `mine` or from `run_ticker`.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,29 +18,18 @@ import trio
 from trionode.chain.port import ChainRpc, RpcParams
 from trionode.errors import ChainError, ConfigError
 from trionode.sim.chainanswers import bench_answer, daemon_answer
-from trionode.sim.chainblocks import Blocks
+from trionode.sim.chainblocks import Blocks, Fate
+from trionode.sim.chainfaults import Behaviour, Mode, VirtualRpc
+from trionode.sim.chainindex import SeededIndex
 from trionode.sim.chainnodes import StubNode, bare_ip
+from trionode.sim.chainpayments import SeededPayments
 from trionode.wire.nodelist import NodeList
+
+__all__ = ["START_HEIGHT", "Behaviour", "JournalEntry", "Mode", "VirtualChain", "VirtualRpc"]
 
 START_HEIGHT = 2_100_000
 JOURNAL_ENTRIES = 10_000
 WARMING_UP = -28
-
-
-class Mode(enum.Enum):
-    """How the daemons behave towards one node."""
-
-    OK = "ok"
-    DOWN = "down"
-    SLOW = "slow"
-    GARBAGE = "garbage"
-
-
-class Behaviour(msgspec.Struct, frozen=True):
-    """A mode; `delay_ms` is how long a slow answer takes."""
-
-    mode: Mode = Mode.OK
-    delay_ms: int = 0
 
 
 class JournalEntry(msgspec.Struct, frozen=True, rename="camel"):
@@ -57,11 +45,17 @@ class JournalEntry(msgspec.Struct, frozen=True, rename="camel"):
 class VirtualChain:
     """Chain state plus its control operations; all of them are plain synchronous calls.
 
-    Operations that name a node accept its ip (or its address as listed) or "all".
+    Operations that name a node accept its ip (or its address as listed) or "all". `seeded` gives the
+    chain app payments without holding them.
     """
 
     def __init__(
-        self, nodes: Iterable[StubNode] = (), *, height: int = START_HEIGHT, block_interval_ms: int = 5000
+        self,
+        nodes: Iterable[StubNode] = (),
+        *,
+        height: int = START_HEIGHT,
+        block_interval_ms: int = 5000,
+        seeded: SeededPayments | None = None,
     ) -> None:
         self._initial: dict[str, StubNode] = {node.ip: node for node in nodes}
         self.registry: dict[str, StubNode] = dict(self._initial)
@@ -69,7 +63,8 @@ class VirtualChain:
         self._listed: list[str] = list(self._initial)
         self._rows: list[dict[str, Any]] | None = None
         self._built: NodeList | None = None
-        self.blocks = Blocks(height)
+        self.blocks = Blocks(height, seeded)
+        self.index = SeededIndex()
         self.block_interval_ms = block_interval_ms
         self.ticker_running = False
         self._ticker_news = trio.Event()
@@ -83,11 +78,17 @@ class VirtualChain:
 
     def rpc_for(self, ip: str, *, timeout_s: float = 40.0) -> ChainRpc:
         """The chain daemon as the node at `ip` sees it."""
-        return VirtualRpc(self, "daemon", ip, timeout_s)
+        return self._rpc("daemon", ip, timeout_s)
 
     def bench_for(self, ip: str, *, timeout_s: float = 10.0) -> ChainRpc:
         """The benchmark daemon as the node at `ip` sees it."""
-        return VirtualRpc(self, "bench", ip, timeout_s)
+        return self._rpc("bench", ip, timeout_s)
+
+    def _rpc(self, server: str, ip: str, timeout_s: float) -> ChainRpc:
+        def answer(method: str, params: RpcParams) -> Any:
+            return self.answer(server, ip, method, params)
+
+        return VirtualRpc(server, answer, lambda: self.behaviour_of(ip), timeout_s)
 
     def answer(self, server: str, ip: str, method: str, params: RpcParams) -> Any:
         """Result of one call, journaled. Raises ChainError as the daemon would report it."""
@@ -234,6 +235,10 @@ class VirtualChain:
         """Move the tip, also backwards."""
         self.blocks.set_height(height)
 
+    def reorg(self, depth: int, *, extra: int = 1, fate: Fate = "shift") -> int:
+        """Replace the last `depth` blocks by `depth + extra` others; see `Blocks.reorg`."""
+        return self.blocks.reorg(depth, extra=extra, fate=fate)
+
     def start_ticker(self) -> None:
         self.ticker_running = True
         self._ticker_news.set()
@@ -267,6 +272,7 @@ class VirtualChain:
         self.failing.clear()
         self.behaviours.clear()
         self.blocks.forget()
+        self.index.clear()
         self.clear_journal()
 
     def journal(
@@ -311,48 +317,6 @@ class VirtualChain:
                 f"no node {ip!r} in the stub's registry", remedy="name a node of the list, or all"
             )
         return [node.ip]
-
-
-class VirtualRpc:
-    """One daemon seen by one node, in memory; implements `ChainRpc` faults included."""
-
-    def __init__(self, chain: VirtualChain, server: str, ip: str, timeout_s: float) -> None:
-        self._chain = chain
-        self._server = server
-        self._ip = ip
-        self._timeout_s = timeout_s
-
-    async def call(self, method: str, params: RpcParams = (), *, fresh: bool = False) -> Any:
-        """See `ChainRpc.call`; there is no cache here, `fresh` makes no difference."""
-        await self._suffer()
-        return self._chain.answer(self._server, self._ip, method.lower(), params)
-
-    async def batch(self, calls: Sequence[tuple[str, RpcParams]]) -> list[Any]:
-        """See `ChainRpc.batch`."""
-        await self._suffer()
-        results: list[Any] = []
-        for method, params in calls:
-            try:
-                results.append(self._chain.answer(self._server, self._ip, method.lower(), params))
-            except ChainError as error:
-                results.append(error)
-        return results
-
-    async def _suffer(self) -> None:
-        await trio.lowlevel.checkpoint()
-        behaviour = self._chain.behaviour_of(self._ip)
-        if behaviour.mode is Mode.DOWN:
-            raise ChainError(f"the virtual {self._server} is down", rpc_code="ECONNREFUSED")
-        if behaviour.mode is Mode.GARBAGE:
-            raise ChainError(f"the virtual {self._server} answered garbage")
-        if behaviour.mode is Mode.SLOW:
-            delay_s = behaviour.delay_ms / 1000
-            await trio.sleep(min(delay_s, self._timeout_s))
-            if delay_s >= self._timeout_s:
-                raise ChainError(
-                    f"no answer from the virtual {self._server} within {self._timeout_s:g} s",
-                    rpc_code="ECONNABORTED",
-                )
 
 
 def _forget(overrides: dict[str, str], ip: str) -> None:

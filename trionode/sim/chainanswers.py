@@ -8,7 +8,7 @@ import msgspec
 
 from trionode.chain.port import RpcParams
 from trionode.errors import ChainError
-from trionode.sim.chainblocks import hash_at
+from trionode.sim.chainindex import address_deltas, address_txids
 from trionode.sim.chainnodes import StubNode
 
 if TYPE_CHECKING:
@@ -44,25 +44,31 @@ def daemon_answer(chain: VirtualChain, node: StubNode | None, method: str, param
                 "chain": "main",
                 "blocks": blocks.height,
                 "headers": blocks.height,
-                "bestblockhash": hash_at(blocks.height),
+                "bestblockhash": blocks.hash_at(blocks.height),
             }
         case "getblockcount":
             return blocks.height
         case "getbestblockhash":
-            return hash_at(blocks.height)
+            return blocks.hash_at(blocks.height)
         case "getblockhash":
-            return hash_at(_height(chain, params))
+            return blocks.hash_at(_height(chain, params))
         case "getblock" | "getblockheader":
-            block = blocks.block(_height(chain, params))
+            block = _block(chain, params)
             return block if method == "getblock" else {k: v for k, v in block.items() if k != "tx"}
         case "getchaintips":
-            tip = {"height": blocks.height, "hash": hash_at(blocks.height), "branchlen": 0}
-            return [{**tip, "status": "active"}]
+            tip = {"height": blocks.height, "hash": blocks.hash_at(blocks.height), "branchlen": 0}
+            lowest = params[0] if params and isinstance(params[0], int) else 0
+            forks = [fork for fork in blocks.forks if fork["height"] >= lowest]
+            return [{**tip, "status": "active"}, *forks]
         case "getrawtransaction":
             return _transaction(chain, params)
         case "getinfo":
             return {"version": 6010050, "protocolversion": 170018, "blocks": blocks.height, "balance": 0}
-        case "getaddresstxids" | "getaddressdeltas" | "getaddressutxos" | "getrawmempool" | "getpeerinfo":
+        case "getaddresstxids":
+            return [*chain.index.txids, *address_txids(blocks, params)]
+        case "getaddressdeltas":
+            return [*chain.index.deltas, *address_deltas(blocks, params)]
+        case "getaddressutxos" | "getrawmempool" | "getpeerinfo":
             return []
         case "createconfirmationtransaction":
             return {"hex": "00"}
@@ -144,9 +150,16 @@ def _height(chain: VirtualChain, params: RpcParams) -> int:
     return height
 
 
+def _block(chain: VirtualChain, params: RpcParams) -> dict[str, Any]:
+    block = chain.blocks.named(params[0]) if params else None
+    if block is None:
+        raise ChainError(f"Block not found: {params[0] if params else 'no block named'}", rpc_code=-5)
+    return block
+
+
 def _transaction(chain: VirtualChain, params: RpcParams) -> dict[str, Any]:
     txid = str(params[0]) if params else ""
-    known = chain.blocks.transaction(txid)
+    known = chain.index.transactions.get(txid) or chain.blocks.transaction(txid)
     if known is not None:
         return known
     for node in chain.registry.values():

@@ -1,25 +1,29 @@
 """The control API of the daemon stub (docs/spec/testnet.md §4.1, with its `/all` defect repaired).
 
 Every route of the table that concerns the chain itself, plus ours: POST /behaviour/{ip|all}
-{mode: ok|down|slow|garbage, delayMs}, POST /advance-block {count}, POST /nodes/add {node}.
+{mode: ok|down|slow|garbage|wrong|half-batch, delayMs}, POST /advance-block {count}, POST /nodes/add
+{node}, POST /reorg {depth, extra, fate: keep|shift|drop}, POST /plant-app-tx {appHash, height, valueSat}.
 Errors are 400/404 with {"error": text}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from trionode.errors import ConfigError
 from trionode.sim.chain import Mode, VirtualChain
+from trionode.sim.chainblocks import Fate
 from trionode.sim.chainnodes import nodes_from
+from trionode.sim.chainpayments import APP_PAYMENT_SATOSHIS, payment
 from trionode.sim.minihttp import StubReply, StubRequest, json_reply
 
 Body = dict[str, Any]
 Route = Callable[[Body, tuple[str, ...], StubRequest], Any]
 
+FATES = get_args(Fate)
 MOST_BLOCKS_AT_ONCE = 100_000
 
 
@@ -44,6 +48,12 @@ class ControlApi:
             ("POST", "add-block-fixture", 0): self._add_block,
             ("DELETE", "pending-blocks", 0): lambda *_: self._chain.blocks.pending.clear(),
             ("POST", "queue-app-tx", 0): self._queue_app,
+            ("POST", "plant-app-tx", 0): self._plant_app,
+            ("POST", "reorg", 0): self._reorg,
+            ("POST", "seed-address-txids", 0): self._seed_txids,
+            ("POST", "seed-address-deltas", 0): self._seed_deltas,
+            ("POST", "seed-transaction", 0): self._seed_transaction,
+            ("DELETE", "seed-data", 0): lambda *_: self._chain.index.clear(),
             ("POST", "set-node-list", 0): self._set_nodes,
             ("POST", "nodes/add", 0): self._add_node,
             ("GET", "node-status", 0): lambda *_: dict(self._chain.statuses),
@@ -108,6 +118,33 @@ class ControlApi:
         queue.append(app_hash)
         return {"queued": app_hash, "queueLength": len(queue), "nextBlockHeight": self._chain.height + 1}
 
+    def _plant_app(self, body: Body, _: tuple[str, ...], __: StubRequest) -> Any:
+        app_hash, height = _app_hash(body), _whole(body, "height")
+        value_sat = _whole(body, "valueSat") if "valueSat" in body else APP_PAYMENT_SATOSHIS
+        made = payment(f"apptx-{app_hash[:16]}-{height}", app_hash, value_sat=value_sat)
+        self._chain.blocks.plant(height, made)
+        return {"txid": made["txid"], "height": height}
+
+    def _reorg(self, body: Body, _: tuple[str, ...], __: StubRequest) -> Any:
+        extra = _whole(body, "extra") if "extra" in body else 1
+        fate = body.get("fate", "shift")
+        if fate not in FATES:
+            raise ControlError(f"fate is {fate!r}", remedy=f"use one of {', '.join(FATES)}")
+        fork = self._chain.reorg(_whole(body, "depth"), extra=extra, fate=fate)
+        return {"forkHeight": fork, "height": self._chain.height}
+
+    def _seed_txids(self, body: Body, _: tuple[str, ...], __: StubRequest) -> Any:
+        self._chain.index.txids.extend(str(txid) for txid in _list(body, "txids"))
+        return {"txids": len(self._chain.index.txids)}
+
+    def _seed_deltas(self, body: Body, _: tuple[str, ...], __: StubRequest) -> Any:
+        self._chain.index.deltas.extend(_list(body, "deltas"))
+        return {"deltas": len(self._chain.index.deltas)}
+
+    def _seed_transaction(self, body: Body, _: tuple[str, ...], __: StubRequest) -> Any:
+        self._chain.index.transactions[_text(body, "txid")] = body
+        return {"transactions": len(self._chain.index.transactions)}
+
     def _set_nodes(self, body: Body, _: tuple[str, ...], __: StubRequest) -> Any:
         rows = body.get("nodes")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -162,6 +199,13 @@ def _whole(body: Body, key: str) -> int:
     value = body.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ControlError(f"{key} is {value!r}", remedy="give a whole number of at least 0")
+    return value
+
+
+def _list(body: Body, key: str) -> list[Any]:
+    value = body.get(key)
+    if not isinstance(value, list):
+        raise ControlError(f"{key} is {value!r}", remedy="give a list")
     return value
 
 

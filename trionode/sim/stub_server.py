@@ -21,8 +21,10 @@ import msgspec
 import trio
 
 from trionode.errors import ChainError, StartupError, TrionodeError
-from trionode.sim.chain import START_HEIGHT, Mode, VirtualChain
+from trionode.sim.chain import START_HEIGHT, VirtualChain
+from trionode.sim.chainfaults import WRONG_SHAPE, Behaviour, Mode, is_left_out
 from trionode.sim.chainnodes import read_nodes
+from trionode.sim.chainpayments import SeededPayments, read_hashes
 from trionode.sim.minihttp import HANG_UP, HangUp, StubReply, StubRequest, json_reply, serve_stub
 from trionode.sim.stub_control import ControlApi
 
@@ -68,11 +70,17 @@ class RpcFace:
         except msgspec.DecodeError as error:
             return json_reply(_failed(None, ChainError(f"Parse error: {error}", rpc_code=-32700)), 500)
         if isinstance(call, list):
-            return json_reply([self._answer(item, request.source_ip) for item in call])
-        answer = self._answer(call, request.source_ip)
+            return json_reply(
+                [
+                    self._answer(item, request.source_ip, behaviour)
+                    for index, item in enumerate(call)
+                    if not is_left_out(behaviour, index)
+                ]
+            )
+        answer = self._answer(call, request.source_ip, behaviour)
         return json_reply(answer, 500 if answer["error"] else 200)
 
-    def _answer(self, call: Any, ip: str) -> dict[str, Any]:
+    def _answer(self, call: Any, ip: str, behaviour: Behaviour) -> dict[str, Any]:
         if not isinstance(call, dict) or not isinstance(call.get("method"), str):
             return _failed(None, ChainError("Invalid request: no method", rpc_code=-32600))
         params = call.get("params")
@@ -82,6 +90,8 @@ class RpcFace:
             )
         except ChainError as error:
             return _failed(call.get("id"), error)
+        if behaviour.mode is Mode.WRONG:
+            result = WRONG_SHAPE
         return {"result": result, "error": None, "id": call.get("id")}
 
 
@@ -122,9 +132,23 @@ async def run_stub(
         task_status.started(StubPorts(ports.host, *bound))
 
 
+def _payments(arguments: argparse.Namespace) -> SeededPayments | None:
+    app_hashes = read_hashes(Path(arguments.app_hashes)) if arguments.app_hashes else None
+    count = arguments.apps if app_hashes is None else len(app_hashes)
+    if not count:
+        return None
+    last_height = arguments.apps_until or arguments.height
+    return SeededPayments(arguments.seed, count, last_height=last_height, app_hashes=app_hashes)
+
+
 async def _main(arguments: argparse.Namespace) -> None:
     nodes = read_nodes(Path(arguments.nodes)) if arguments.nodes else []
-    chain = VirtualChain(nodes, height=arguments.height, block_interval_ms=arguments.block_interval_ms)
+    chain = VirtualChain(
+        nodes,
+        height=arguments.height,
+        block_interval_ms=arguments.block_interval_ms,
+        seeded=_payments(arguments),
+    )
     if arguments.ticker:
         chain.start_ticker()
     ports = StubPorts(arguments.host, arguments.port, arguments.bench_port, arguments.control_port)
@@ -147,6 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--height", type=int, default=START_HEIGHT, help="height of the first tip")
     parser.add_argument("--block-interval-ms", type=int, default=5000, help="the ticker's pace")
     parser.add_argument("--ticker", action="store_true", help="start the ticker at once")
+    parser.add_argument("--apps", type=int, default=0, help="number of app payments made from the seed")
+    parser.add_argument("--app-hashes", help="text file: pay for these app hashes, one a line, instead")
+    parser.add_argument("--apps-until", type=int, default=0, help="height of the last one; 0: the tip")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the app payments")
     parser.add_argument("--user", default="", help="require this RPC user")
     parser.add_argument("--password", default="", help="and this password")
     exit_code = 0
