@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from trionode.errors import WireError
 from trionode.registry.coercion import UNDEFINED, container, flag, is_integer, num, text
 from trionode.registry.constants import MAINNET
 from trionode.registry.reasons import Reason, Rejected, reject
-from trionode.wire.jsjson import JsValue, truthy
+from trionode.wire.jsjson import JsValue, parse, stringify, truthy
 
 Convert = Callable[[JsValue, str], JsValue]
 """(value found, its key) -> canonical value; UNDEFINED leaves the key out."""
@@ -57,6 +58,12 @@ def _list_of_texts(reason: Reason) -> Convert:
 
 
 def _as_it_is(value: JsValue) -> JsValue:
+    if isinstance(value, list | dict):
+        # text that was read as JSON may nest deeper here than a message may
+        try:
+            parse(f"[[[[[{stringify(value)}]]]]]")
+        except WireError:
+            reject(Reason.CONTAINER_PORT_TYPE, "containerPorts")
     return value
 
 

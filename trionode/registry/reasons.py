@@ -155,11 +155,15 @@ class Rejection(msgspec.Struct, frozen=True):
     @property
     def sentence(self) -> str:
         """The refusal as one clear sentence for a person."""
-        limit = self.limit if isinstance(self.limit, str) else shown(self.limit)
         said = SENTENCES[self.code].format(
-            field=self.field or "the value", value=shown(self.value), limit=limit
+            field=self.field or "the value", value=shown(self.value), limit=self.allowed
         )
         return f"{said} {self.note}" if self.note else said
+
+    @property
+    def allowed(self) -> str:
+        """The limit in words; a text is one already."""
+        return self.limit if isinstance(self.limit, str) else shown(self.limit)
 
     def inside(self, path: str) -> Rejection:
         """The same, seen from outside the part it was found in: `ports` -> `compose[0].ports`."""
@@ -172,7 +176,7 @@ class Rejection(msgspec.Struct, frozen=True):
             "code": str(self.code),
             "field": self.field,
             "value": None if self.value is None else shown(self.value),
-            "limit": None if self.limit is None else shown(self.limit),
+            "limit": None if self.limit is None else self.allowed,
             "sentence": self.sentence,
         }
 
