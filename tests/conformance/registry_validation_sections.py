@@ -12,7 +12,6 @@ from trionode.registry.compatibility import check_update_compatible
 from trionode.registry.reasons import Rejected
 from trionode.registry.validation import validate
 
-
 PLACEHOLDERS = ("{field}", "{value}", "{limit}")
 
 
