@@ -1,0 +1,90 @@
+"""What the registry's synchronisation needs of other rooms, as ports (docs/spec/registry.md §11, §12).
+
+`peers.service.PeerService` is the peers of a node, `store.appregistry.AppRegistry` its registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from trionode.peers.dispatch import MessageHandler
+from trionode.peers.peer import Peer
+from trionode.registry.reasons import Rejection
+from trionode.store.appregistry_batch import BatchReport
+from trionode.store.registry_port import RegistryStore
+from trionode.wire.jsjson import JsValue
+
+
+class Table(Protocol):
+    """The regular links, by the address of the node."""
+
+    def __iter__(self) -> Iterator[Peer]: ...
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, key: str) -> bool: ...
+
+    @property
+    def threshold_reached(self) -> bool:
+        """There are enough peers for work that needs many."""
+        ...
+
+
+class Peers(Protocol):
+    """The links of this node."""
+
+    @property
+    def table(self) -> Table: ...
+
+    def send_text(self, peer: Peer, text: str) -> None:
+        """Queue a text that must not be dropped for one peer."""
+        ...
+
+    def ephemeral(self, ip: str, port: int) -> AbstractAsyncContextManager[Peer]:
+        """A short link for one purpose, closed with 4018; opening it raises PeerError."""
+        ...
+
+    def register_handler(self, message_type: str, handler: MessageHandler) -> None: ...
+
+
+class ChainReader(Protocol):
+    """How far the chain has been read (`chain.explorer.Explorer`)."""
+
+    @property
+    def is_synced(self) -> bool:
+        """The last block read was the tip."""
+        ...
+
+    @property
+    def scanned_height(self) -> int: ...
+
+
+class Batch(Protocol):
+    """One run of the batch processor."""
+
+    async def process(self, served: Sequence[JsValue]) -> BatchReport:
+        """Judge rows as a peer serves them; returns when what is right is durable. Raises StoreError."""
+        ...
+
+
+class Registry(Protocol):
+    """Where messages go."""
+
+    @property
+    def store(self) -> RegistryStore: ...
+
+    def batch_run(self) -> Batch: ...
+
+    def on_hash_response(self, listener: Callable[[str], None]) -> None:
+        """Call back with the hash of every message that came for a payment without one."""
+        ...
+
+    def rejection_of(self, hash_: str) -> Rejection | None:
+        """Why the message of this payment was refused when it last came."""
+        ...
+
+    async def reindex(self) -> int | None:
+        """Make the current specifications anew from all messages."""
+        ...

@@ -1,0 +1,64 @@
+"""What a hash sync says of itself (docs/spec/registry.md §12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class StreamOutcome(msgspec.Struct, frozen=True):
+    """What one peer's list of all messages gave."""
+
+    peer: str
+    objects: int = 0
+    """Objects in the list."""
+    handed: int = 0
+    """Messages that were missing, given to the batch processor."""
+    resolved: int = 0
+    problem: str = ""
+    """Why it ended early; empty when it was read to its end, or to the last missing message."""
+
+    def sentence(self) -> str:
+        told = f"list of {self.peer}: {self.resolved} of {self.handed} missing messages were right"
+        return f"{told}; {self.problem}" if self.problem else told
+
+
+class SyncReport(msgspec.Struct, frozen=True):
+    """The result of one run. `missing` and `unreachable` are counted over what is due at its height."""
+
+    resolved: int = 0
+    missing: int = 0
+    unreachable: int = 0
+    next_retry_height: int | None = None
+    """None: nothing is left to be retried."""
+    skipped: bool = False
+    """Another run was under way; nothing was done."""
+    started_with: int = 0
+    """How many messages were missing."""
+    streamed: tuple[StreamOutcome, ...] = ()
+    rounds: int = 0
+    """Rounds of requests to connected peers."""
+    peers_asked: int = 0
+    ephemeral: int = 0
+    """Short links that were opened."""
+    took_s: float = 0.0
+    why: tuple[str, ...] = ()
+    """The course of the run, in sentences."""
+
+    def document(self) -> dict[str, Any]:
+        """For events and routes."""
+        return {
+            "resolved": self.resolved,
+            "missing": self.missing,
+            "unreachable": self.unreachable,
+            "nextRetryHeight": self.next_retry_height,
+            "skipped": self.skipped,
+            "startedWith": self.started_with,
+            "streamed": [msgspec.to_builtins(outcome) for outcome in self.streamed],
+            "rounds": self.rounds,
+            "peersAsked": self.peers_asked,
+            "ephemeral": self.ephemeral,
+            "tookSeconds": round(self.took_s, 3),
+            "why": list(self.why),
+        }
