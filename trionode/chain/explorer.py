@@ -45,6 +45,8 @@ LAST_EMPTY_HEIGHT = 862_001
 
 PREFETCH_BLOCKS = 16
 PROGRESS_INTERVAL_S = 1.0
+LAG_BLOCKS = 5
+"""Further behind than this, a node that had reached the tip is not synced any more."""
 
 
 class Explorer:
@@ -253,6 +255,7 @@ class Explorer:
     async def _scan(self, first: int, tip: int) -> None:
         if self._meter is None or self._meter.phase != "scan" or self._meter.total < tip:
             self._meter = ProgressMeter("scan", tip, trio.current_time(), first - 1)
+            self.is_synced = self.is_synced and tip - first < LAG_BLOCKS
         while first <= tip and self._may_go_on:
             if FIRST_EMPTY_HEIGHT <= first <= LAST_EMPTY_HEIGHT:
                 first = LAST_EMPTY_HEIGHT + 1
@@ -311,11 +314,12 @@ class Explorer:
             self._bus.publish("explorer:hashes", {"height": height, "count": len(rows)})
 
     def _reached_tip(self) -> None:
-        self._meter = None
-        self.progress = None
         if not self.is_synced:
+            self._tell(self._ledger.height)
             self.is_synced = True
             self._bus.publish("explorer:synced", {"height": self._ledger.height})
+        self._meter = None
+        self.progress = None
 
     # --- bootstrap ----------------------------------------------------------------------------
 
@@ -384,7 +388,7 @@ class Explorer:
     # --- small things ---------------------------------------------------------------------------
 
     def _tell(self, done: int) -> None:
-        if self._meter is None:
+        if self._meter is None or self.is_synced:
             return
         now_s = trio.current_time()
         self.progress = self._meter.at(done, now_s)

@@ -1,0 +1,252 @@
+"""Explorer on a virtual chain: scan, bootstrap, tip, hooks, events, operator's wishes."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import trio
+from explorerworld import TIP, World, make_chain, truth
+from trio.testing import MockClock
+
+from trionode.chain.explorerstate import ExplorerError
+from trionode.config.tree import ExplorerSettings
+from trionode.sim.chain import Mode
+from trionode.sim.chainpayments import price_transaction
+
+
+@pytest.mark.trio
+async def test_a_scan_finds_what_the_chain_holds(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=900, first=TIP - 3000))
+    await world.store.set_scanned_height(TIP - 3000)
+    async with world.running():
+        await world.at_tip()
+        rows = await world.rows()
+        assert rows == await truth(world.chain, TIP - 2999)
+        assert 600 < len(rows) < 790, "odd payments and repetitions make no rows"
+        assert await world.store.scanned_height() == TIP
+        assert len(await world.store.block_hashes()) == 100
+
+
+@pytest.mark.trio
+async def test_bootstrap_and_scan_give_identical_rows(autojump_clock: MockClock) -> None:
+    def chain() -> object:
+        made = make_chain(apps=1500, first=TIP - 6000)
+        made.blocks.plant(TIP - 5000, price_transaction("p_0.03_0.01_0.004_3", TIP - 5000))
+        made.blocks.plant(TIP - 2500, price_transaction("p_0.03_0.01_0.004_0.01", TIP - 2500))
+        return made
+
+    scanned, indexed = World(chain()), World(chain(), index=True)  # type: ignore[arg-type]
+    for world in (scanned, indexed):
+        await world.store.set_scanned_height(TIP - 6001)
+        async with world.running():
+            await world.at_tip()
+    assert await scanned.rows() == await indexed.rows()
+    assert await scanned.store.chain_messages() == await indexed.store.chain_messages()
+    assert len(await scanned.store.chain_messages()) == 2
+    assert scanned.counters["explorer.bootstraps"] == 0
+    assert indexed.counters["explorer.bootstraps"] == 1
+    assert indexed.counters["explorer.blocks"] == 100, "the last blocks are read, for their hashes"
+    high = [row.height for row in await indexed.rows()]
+    assert not [height for height in high if TIP - 5000 < height <= TIP - 2500], "2 FLUX were too little"
+    assert [height for height in high if height <= TIP - 5000]
+
+
+@pytest.mark.trio
+async def test_a_whole_chain_from_nothing(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=6000), index=True)
+    async with world.running():
+        await world.at_tip()
+    rows = await world.rows()
+    seeded = world.chain.blocks.seeded
+    assert seeded is not None
+    assert 5000 < len(rows) < 6000
+    assert rows[0].height >= 694_000
+    assert not [row for row in rows if 699_421 <= row.height <= 862_001]
+    assert [row.height for row in rows] == sorted(row.height for row in rows)
+    phases = {event["phase"] for event in world.events("explorer:progress")}
+    assert phases == {"bootstrap", "scan"}
+
+
+@pytest.mark.trio
+async def test_the_tip_is_followed_by_events_not_by_polling(autojump_clock: MockClock) -> None:
+    world = World(make_chain())
+    await world.store.set_scanned_height(TIP - 10)
+    async with world.running() as explorer:
+        await world.at_tip()
+        assert world.events("explorer:ready") == [{"height": TIP - 10}]
+        assert world.events("explorer:synced") == [{"height": TIP}]
+        assert world.events("block:processed") == [{"height": TIP}]
+        await trio.sleep(2)
+        world.chain.clear_journal()
+        await trio.sleep(100)
+        assert {call.method for call in world.chain.journal()} == {"getblockchaininfo"}
+        world.chain.blocks.app_queue.append("ab" * 32)
+        world.chain.mine()
+        await world.at_tip()
+        assert world.events("block:processed")[1:] == [{"height": TIP + 1}]
+        assert ("hashes", ["ab" * 32]) in world.recorder.calls
+        assert explorer.status.scanned_height == TIP + 1
+        assert explorer.status.progress is None
+
+
+@pytest.mark.trio
+async def test_hooks_come_in_order_after_the_rows_are_stored(autojump_clock: MockClock) -> None:
+    world = World(make_chain(tip=TIP - 1))
+    world.recorder.changed = 3
+    await world.store.set_scanned_height(TIP - 1)
+    settings = msgspec.structs.replace(world.settings.explorer, rebuild_period_blocks=10)
+    world.settings = msgspec.structs.replace(world.settings, explorer=settings)
+    async with world.running():
+        await trio.sleep(5)
+        world.recorder.calls.clear()
+        world.chain.blocks.app_queue.append("cd" * 32)
+        world.chain.mine()
+        await world.at_tip()
+        assert world.recorder.calls == [
+            ("expire", TIP),
+            ("reconstruct", TIP),
+            ("hashes", ["cd" * 32]),
+            ("block", TIP),
+        ]
+        assert world.events("explorer:hashesChanged") == [{"changed": 3}]
+        world.recorder.calls.clear()
+        world.chain.mine()
+        await world.at_tip()
+        assert world.recorder.calls == [("block", TIP + 1)]
+
+
+@pytest.mark.trio
+async def test_catching_up_stores_and_expires_at_every_500th_block(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=50, first=TIP - 1200))
+    await world.store.set_scanned_height(TIP - 1200)
+    async with world.running():
+        await world.at_tip()
+    assert world.events("block:processed") == [{"height": h} for h in (TIP - 1000, TIP - 500, TIP)]
+    expired = [height for name, height in world.recorder.calls if name == "expire"]
+    assert expired == [TIP - 1000, TIP - 500, TIP]
+    told = [hashes for name, hashes in world.recorder.calls if name == "hashes"]
+    stored = {row.hash for row in await world.rows() if row.height > TIP - 500}
+    assert {one for hashes in told for one in hashes} == stored, "older ones are left to the hash sync"
+
+
+@pytest.mark.trio
+async def test_foreign_data_is_read_again_from_some_blocks_back(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=100, first=TIP - 300))
+    world.settings = msgspec.structs.replace(world.settings, explorer=ExplorerSettings(restore_blocks=100))
+    await world.store.set_scanned_height(TIP - 50)
+    async with world.running():
+        await world.at_tip()
+    assert world.events("explorer:ready") == [{"height": TIP - 150}]
+    assert await world.rows() == await truth(world.chain, TIP - 149)
+
+
+@pytest.mark.trio
+async def test_a_restart_goes_on_where_the_store_is(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=300, first=TIP - 1000))
+    await world.store.set_scanned_height(TIP - 1000)
+    async with world.running():
+        await world.at_tip()
+    world.chain.mine(7)
+    world.chain.clear_journal()
+    async with world.running():
+        await world.at_tip()
+    asked = [int(call.params[0]) for call in world.chain.journal("getblock")]
+    assert sorted(asked) == list(range(TIP + 1, TIP + 8))
+    assert await world.rows() == await truth(world.chain, TIP - 999)
+
+
+@pytest.mark.trio
+async def test_an_index_that_is_refused_means_blocks(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=100, first=TIP - 3000), index=True)
+    await world.store.set_scanned_height(TIP - 3000)
+    answer = world.chain.answer
+
+    def refusing(server: str, ip: str, method: str, params: object) -> object:
+        if method == "getaddresstxids":
+            from trionode.errors import ChainError
+
+            raise ChainError("Address index is not enabled", rpc_code=-1)
+        return answer(server, ip, method, params)  # type: ignore[arg-type]
+
+    world.chain.answer = refusing  # type: ignore[assignment,method-assign]
+    async with world.running():
+        await world.at_tip()
+    assert world.counters["explorer.fell_back_to_blocks"] == 1
+    assert await world.rows() == await truth(world.chain, TIP - 2999)
+
+
+@pytest.mark.trio
+async def test_a_daemon_without_batches_means_blocks_after_some_tries(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=100, first=TIP - 3000), index=True)
+    await world.store.set_scanned_height(TIP - 3000)
+    world.chain.behave("all", Mode.HALF_BATCH)
+    async with world.running():
+        await world.at_tip()
+    assert await world.rows() == await truth(world.chain, TIP - 2999)
+
+
+@pytest.mark.trio
+async def test_rescan_pause_and_resume(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=300, first=TIP - 1000))
+    await world.store.set_scanned_height(TIP - 1000)
+    async with world.running() as explorer:
+        await world.at_tip()
+        before = await world.rows()
+        await explorer.pause()
+        assert explorer.status.paused
+        await explorer.rescan(TIP - 700)
+        assert await world.store.scanned_height() == TIP - 700
+        assert [row for row in await world.rows() if row.height > TIP - 700] == []
+        await trio.sleep(50)
+        assert explorer.scanned_height == TIP - 700
+        assert not explorer.is_synced
+        explorer.resume()
+        await world.at_tip()
+        assert await world.rows() == before
+        with pytest.raises(ExplorerError, match="cannot rescan"):
+            await explorer.rescan(TIP + 1)
+        assert ("rewind", TIP - 700) in world.recorder.calls
+
+
+@pytest.mark.trio
+async def test_a_rescan_interrupts_a_slow_fetch(autojump_clock: MockClock) -> None:
+    world = World(make_chain(apps=300, first=TIP - 1000))
+    await world.store.set_scanned_height(TIP - 1000)
+    async with world.running() as explorer:
+        await world.at_tip()
+        world.chain.behave("all", Mode.SLOW, 30_000)
+        world.chain.mine()
+        await trio.sleep(45)
+        before_s = trio.current_time()
+        await explorer.rescan(TIP - 500)
+        assert trio.current_time() - before_s < 1
+        world.chain.behave("all", Mode.OK)
+        await world.at_tip()
+        assert await world.rows() == await truth(world.chain, TIP - 999)
+
+
+@pytest.mark.trio
+async def test_progress_tells_rate_and_time_left(autojump_clock: MockClock) -> None:
+    world = World(make_chain())
+    world.chain.behave("all", Mode.SLOW, 100)
+    await world.store.set_scanned_height(TIP - 1600)
+    async with world.running():
+        await world.at_tip()
+    told = world.events("explorer:progress")
+    assert told[-1]["done"] == told[-1]["total"] == TIP
+    middle = told[len(told) // 2]
+    assert middle["perSecond"] == pytest.approx(160, rel=0.2)
+    assert middle["leftS"] == pytest.approx((TIP - middle["done"]) / middle["perSecond"], rel=0.05)
+
+
+@pytest.mark.trio
+async def test_an_unsynced_daemon_is_waited_for(autojump_clock: MockClock) -> None:
+    world = World(make_chain())
+    await world.store.set_scanned_height(TIP - 100)
+    world.chain.fail("all")
+    async with world.running() as explorer:
+        await trio.sleep(400)
+        assert explorer.scanned_height == TIP - 100
+        assert world.events("explorer:ready") == []
+        world.chain.recover("all")
+        await world.at_tip()
