@@ -14,12 +14,11 @@ from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.formats import format_spec
 from trionode.registry.known_invalid import KNOWN_INVALID_MESSAGES
 from trionode.registry.messages import (
-    LEGACY_SPEC_KEY,
-    SPEC_KEY,
     AppMessage,
     check_hash,
     message_hash_ok,
     signed_text,
+    spec_of,
 )
 from trionode.registry.reasons import Rejected
 from trionode.registry.signatures import (
@@ -257,7 +256,7 @@ def spec_format(section: Any, context: Context) -> Iterator[Outcome]:
 
 def _loose_message(document: Any) -> AppMessage:
     """The hash check looks at texts only, so it must also take messages the shape check refuses."""
-    spec = document.get(SPEC_KEY) or document.get(LEGACY_SPEC_KEY)
+    spec = spec_of(document)
     return AppMessage(
         type=document["type"],
         version=document["version"],

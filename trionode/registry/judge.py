@@ -23,6 +23,7 @@ from trionode.registry.messages import (
     message_hash_ok,
     read_app_message,
     signed_text,
+    spec_of,
 )
 from trionode.registry.reasons import Reason, Rejected, Rejection
 from trionode.registry.signatures import Signer, check_registration, check_update, verify_signature
@@ -269,7 +270,7 @@ def _labels(document: JsValue) -> tuple[str, str, str]:
     """Name, type and hash as far as they can be told from something that may be anything."""
     if not isinstance(document, dict):
         return "", "", ""
-    spec = document.get(SPEC_KEY) or document.get(LEGACY_SPEC_KEY)
+    spec = spec_of(document)
     name = spec.get("name") if isinstance(spec, dict) else ""
     name, kind, hash_ = (
         value if isinstance(value, str) else ""

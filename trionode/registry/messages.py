@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from trionode.registry.coercion import num
+from trionode.registry.coercion import UNDEFINED, num
 from trionode.registry.reasons import Reason, reject
 from trionode.wire.appmessage import app_message_hash
-from trionode.wire.jsjson import JsValue, is_number, stringify
+from trionode.wire.jsjson import JsValue, is_number, stringify, truthy
 from trionode.wire.jsnumber import number_text
 
 REGISTER_TYPES = frozenset({"fluxappregister", "zelappregister"})
@@ -56,6 +56,12 @@ class AppMessage(msgspec.Struct, frozen=True, kw_only=True):
         return name if isinstance(name, str) else ""
 
 
+def spec_of(document: dict[str, Any]) -> JsValue:
+    """The specification of a message or row under its present or its very old key."""
+    spec = document.get(SPEC_KEY)
+    return spec if truthy(spec) else document.get(LEGACY_SPEC_KEY)
+
+
 def app_message(
     kind: str,
     version: int | float,
@@ -92,7 +98,7 @@ def read_app_message(data: JsValue) -> AppMessage:
     for key in ("version", "timestamp"):
         if not is_number(data.get(key)):
             reject(Reason.MESSAGE_SHAPE, key, data.get(key))
-    spec = data.get(SPEC_KEY) or data.get(LEGACY_SPEC_KEY)
+    spec = spec_of(data)
     if spec is None and (SPEC_KEY in data or LEGACY_SPEC_KEY in data):
         reject(Reason.SPEC_NULL)
     if isinstance(spec, list):
@@ -133,11 +139,7 @@ def message_document(message: AppMessage, arcane_sender: bool | None = None) -> 
 
 def signed_text(kind: str, version: int | float, spec_text: str, timestamp_ms: int | float) -> str:
     """What the owner signs, given the exact text of the specification."""
-    return f"{kind}{_decimal(version)}{spec_text}{_decimal(timestamp_ms)}"
-
-
-def _decimal(value: int | float) -> str:
-    return str(value) if type(value) is int else number_text(value)
+    return f"{kind}{number_text(version)}{spec_text}{number_text(timestamp_ms)}"
 
 
 def alternative_texts(spec: dict[str, Any]) -> Iterator[str]:
@@ -145,7 +147,7 @@ def alternative_texts(spec: dict[str, Any]) -> Iterator[str]:
 
     Versions up to 3 had the owner after the repotag; version 7 had `secrets` before `repoauth`, both last.
     """
-    version = num(spec.get("version"))
+    version = num(spec.get("version", UNDEFINED))
     if version <= 3:
         head = {key: spec[key] for key in _OLD_FLAT_ORDER if key in spec}
         yield stringify(head | spec)
