@@ -6,6 +6,8 @@ must agree on each, so each has its own function here.
 
 from __future__ import annotations
 
+import math
+
 from trionode.registry.constants import MAINNET, Constants
 from trionode.wire.jsjson import JsValue, is_number
 
@@ -16,7 +18,8 @@ def expiration_height(registered_height: int, expire: JsValue = None, constants:
     None, 0 and whatever is no number stand for the default lifetime. Blocks that were paid for before PON
     and lie behind it count four times, since blocks come four times faster there.
     """
-    blocks = int(expire) if is_number(expire) and expire else constants.default_expire(registered_height)
+    named = is_number(expire) and math.isfinite(expire) and expire != 0
+    blocks = int(expire) if named else constants.default_expire(registered_height)
     end = registered_height + blocks
     pon = constants.pon_height
     if registered_height < pon < end:

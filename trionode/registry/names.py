@@ -18,8 +18,8 @@ from trionode.registry.rows import CurrentSpec, HashRow
 RESERVED = "share"
 
 _PLAIN = re.compile(r"[A-Za-z0-9-]*")
-_UNBOUNDED = re.compile(r"[(){]")
-"""What could make a pattern take forever; such a name is compared literally."""
+_QUICK = re.compile(r"[^(){*+?]*(?:[*+?][^(){*+?]*){0,2}")
+"""Patterns that cannot take long: no groups, no counts, at most two repeats. Others are compared literally."""
 
 
 def find_named(name: str, current_by_lower_name: Mapping[str, CurrentSpec]) -> CurrentSpec | None:
@@ -31,16 +31,17 @@ def find_named(name: str, current_by_lower_name: Mapping[str, CurrentSpec]) -> C
     if _PLAIN.fullmatch(name):
         return current_by_lower_name.get(name.lower())
     pattern = _pattern(name)
-    return next((row for row in current_by_lower_name.values() if pattern.fullmatch(row.name)), None)
+    return next((row for row in current_by_lower_name.values() if pattern.search(row.name)), None)
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    if not _UNBOUNDED.search(name):
-        try:
-            return re.compile(name, re.IGNORECASE)
-        except re.error:
-            return re.compile(re.escape(name), re.IGNORECASE)
-    return re.compile(re.escape(name), re.IGNORECASE)
+    literal = re.compile(rf"\A{re.escape(name)}\Z", re.IGNORECASE)
+    if not _QUICK.fullmatch(name):
+        return literal
+    try:
+        return re.compile(rf"\A{name}\Z", re.IGNORECASE)
+    except re.error:
+        return literal
 
 
 def name_conflict(
