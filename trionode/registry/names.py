@@ -19,7 +19,7 @@ RESERVED = "share"
 
 _PLAIN = re.compile(r"[A-Za-z0-9-]*")
 _QUICK = re.compile(r"[^(){*+?]*(?:[*+?][^(){*+?]*){0,2}")
-"""Patterns that cannot take long: no groups, no counts, at most two repeats. Others are compared literally."""
+"""Patterns that cannot take long: no groups or counts, at most two repeats. Others are compared literally."""
 
 
 def find_named(name: str, current_by_lower_name: Mapping[str, CurrentSpec]) -> CurrentSpec | None:
