@@ -1,4 +1,4 @@
-"""The registry's file under bulk work (docs/spec/registry.md §2, §12): rows per second into and out of SQLite.
+"""The registry's file under bulk work (docs/spec/registry.md §2, §12): rows per second into and out of it.
 
 Batches as the explorer (payments) and the batch processor (messages) commit them; specifications of 0.8 kB.
 """
