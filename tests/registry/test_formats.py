@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trionode.config.chain import RegistrySettings
+from trionode.registry.constants import Constants
 from trionode.registry.formats import TIER_VALUES, format_spec
 from trionode.registry.reasons import Reason, Rejected
 from trionode.wire.jsjson import parse, stringify
@@ -247,3 +249,10 @@ def test_junk_is_formatted_or_refused_and_nothing_else(data: st.DataObject, vers
     except Rejected:
         return
     stringify(formatted)
+
+
+def test_a_network_of_ones_own_may_count_instances_otherwise() -> None:
+    constants = Constants(RegistrySettings(min_instances=1, max_instances=4))
+    assert format_spec({**example(7), "instances": 1}, constants)["instances"] == 1
+    with pytest.raises(Rejected):
+        format_spec({**example(7), "instances": 5}, constants)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from trionode.errors import WireError
 from trionode.registry.coercion import UNDEFINED, container, flag, is_integer, num, text
-from trionode.registry.constants import MAINNET
+from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.reasons import Reason, Rejected, reject
 from trionode.wire.jsjson import JsValue, parse, stringify, truthy
 
@@ -200,7 +200,7 @@ def _compose(version: float, raw: Mapping[str, JsValue]) -> list[JsValue]:
     return formatted
 
 
-def _instances(version: float, raw: Mapping[str, JsValue]) -> JsValue:
+def _instances(version: float, raw: Mapping[str, JsValue], constants: Constants) -> JsValue:
     """Here the lower bound of version 8 holds at any height."""
     found = raw.get("instances")
     if not truthy(found):
@@ -208,7 +208,7 @@ def _instances(version: float, raw: Mapping[str, JsValue]) -> JsValue:
     count = _num(found, "instances")
     if not is_integer(count):
         reject(Reason.NUMBER_NOT_INTEGER, "instances", found)
-    registry = MAINNET.registry
+    registry = constants.registry
     least = registry.min_instances_v8 if version >= 8 else registry.min_instances
     if count < least:
         reject(Reason.INSTANCES_MIN, "instances", count, least)
@@ -232,10 +232,10 @@ _GEOLOCATION = _list_of_texts(Reason.GEO_TYPE)
 _NODES = _list_of_texts(Reason.NODES_TYPE)
 
 
-def _tail(version: float, raw: Mapping[str, JsValue], into: dict[str, JsValue]) -> None:
+def _tail(version: float, raw: Mapping[str, JsValue], into: dict[str, JsValue], constants: Constants) -> None:
     """What later versions added at the end."""
     if version >= 3:
-        into["instances"] = _instances(version, raw)
+        into["instances"] = _instances(version, raw, constants)
     if version >= 5:
         for key in ("contacts", "geolocation"):
             if not truthy(raw.get(key)):
@@ -261,7 +261,7 @@ def _tail(version: float, raw: Mapping[str, JsValue], into: dict[str, JsValue]) 
             into["enterprise"] = text(blob) if truthy(blob) else blob
 
 
-def format_spec(raw: JsValue) -> dict[str, JsValue]:
+def format_spec(raw: JsValue, constants: Constants = MAINNET) -> dict[str, JsValue]:
     """The canonical form of a specification as received. Raises Rejected when it has none.
 
     The result shares no list or object with `raw`.
@@ -282,5 +282,5 @@ def format_spec(raw: JsValue) -> dict[str, JsValue]:
         _flat(version, source, spec)
     else:
         spec["compose"] = _compose(version, source)
-    _tail(version, source, spec)
+    _tail(version, source, spec, constants)
     return spec

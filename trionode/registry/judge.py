@@ -115,7 +115,7 @@ def judge_message(
     verdicts = [_shape(message)]
     spec: Spec | None = None
     try:
-        spec = format_spec(message.spec)
+        spec = format_spec(message.spec, constants)
     except Rejected as error:
         verdicts += [Verdict("format", "failed", error.message, error.rejection), _hash(message)]
     else:
