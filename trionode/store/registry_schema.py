@@ -144,7 +144,17 @@ def hash_values(row: HashRow) -> Values:
 
 
 def hash_row(values: Values) -> HashRow:
-    return HashRow(*values[:4], bool(values[4]), _flag(values[5]), *values[6:9])
+    return HashRow(
+        values[0],
+        values[1],
+        values[2],
+        values[3],
+        bool(values[4]),
+        _flag(values[5]),
+        values[6],
+        values[7],
+        values[8],
+    )
 
 
 def permanent_values(row: PermanentRow) -> Values:
