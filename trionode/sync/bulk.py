@@ -30,7 +30,7 @@ from trionode.wire.jsjson import JsValue, parse
 
 SYNCED_PATH = "/explorer/issynced"
 LIST_PATH = "/apps/permanentmessages"
-PEERS = 3
+BULK_PEERS = 3
 BATCH_MESSAGES = 2_000
 ANSWER_LIMIT_S = 5.0
 LIST_LIMIT_S = 120.0
@@ -68,10 +68,12 @@ class BulkSync:
         self._rng = rng
         self._batch_messages = batch_messages
 
-    async def fetch(self, wanted: set[str], peers: Iterable[Peer], batch: Batch) -> list[StreamOutcome]:
-        """Take out of `wanted` what is resolved. Raises StoreError."""
+    async def fetch(
+        self, wanted: set[str], peers: Iterable[Peer], batch: Batch, *, count: int = BULK_PEERS
+    ) -> list[StreamOutcome]:
+        """Ask up to `count` of the peers; take out of `wanted` what is resolved. Raises StoreError."""
         outcomes: list[StreamOutcome] = []
-        for peer in untried(peers, set(), PEERS, self._rng):
+        for peer in untried(peers, set(), count, self._rng):
             if not wanted:
                 break
             outcome = await self._from_peer(peer, wanted, batch)

@@ -19,7 +19,7 @@ from trionode.peers.peer import Peer
 from trionode.registry.backoff import Ladder, Setback, missing_messages, set_back
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
-from trionode.sync.bulk import BulkSync
+from trionode.sync.bulk import BULK_PEERS, BulkSync
 from trionode.sync.ports import Peers, Registry
 from trionode.sync.report import StreamOutcome, SyncReport
 from trionode.sync.rounds import Responses, request_texts, untried
@@ -63,7 +63,9 @@ class HashRun:
         """Messages that the run under way still misses."""
         registry.on_hash_response(self._responses.arrived)
 
-    async def run(self, current_height: int, *, force: bool = False) -> SyncReport:
+    async def run(
+        self, current_height: int, *, force: bool = False, bulk_peers: int = BULK_PEERS
+    ) -> SyncReport:
         """Raises StoreError."""
         began_s = trio.current_time()
         rows = await self._store.hashes(missing=True)
@@ -72,7 +74,7 @@ class HashRun:
         if not wanted:
             return SyncReport()
         course = _Course(self, wanted)
-        await course.go()
+        await course.go(bulk_peers)
         setback = await self._set_back(current_height)
         resolved = len(wanted) - len(course.missing)
         self._counters.add("hashsync.resolved", resolved)
@@ -128,13 +130,13 @@ class _Course:
         self.ephemeral = 0
         self.told: list[str] = []
 
-    async def go(self) -> None:
+    async def go(self, bulk_peers: int) -> None:
         run = self._run
         run.left = len(self.missing)
         try:
             await self._mark_stored()
             if len(self.missing) > BULK_ABOVE:
-                await self._bulk()
+                await self._bulk(bulk_peers)
             while self.missing and self.rounds < run._settings.max_rounds:
                 peers = untried(run._peers.table, self.asked, run._settings.peers_per_round, run._rng)
                 if not peers:
@@ -156,10 +158,11 @@ class _Course:
                 self.told.append(f"{len(known)} messages were stored already")
                 self._found(known)
 
-    async def _bulk(self) -> None:
+    async def _bulk(self, count: int) -> None:
         run = self._run
         wanted = set(self.missing)
-        self.streamed = await run._bulk.fetch(wanted, run._peers.table, run._registry.batch_run())
+        batch = run._registry.batch_run()
+        self.streamed = await run._bulk.fetch(wanted, run._peers.table, batch, count=count)
         self._found([hash_ for hash_ in self.missing if hash_ not in wanted])
         self.told += [outcome.sentence() for outcome in self.streamed]
         if not self.streamed:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import trio
@@ -26,7 +26,7 @@ from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
-from trionode.sync.bulk import BulkSync
+from trionode.sync.bulk import BULK_PEERS, BulkSync
 from trionode.sync.hashrun import HashRun
 from trionode.sync.ports import ChainReader, Peers, Registry
 from trionode.sync.report import SyncReport
@@ -127,6 +127,7 @@ class HashSync:
         self._block_due = False
         self._blocks = 0
         self._tip_since_s: float | None = None
+        self._requested: Literal["", "due", "force"] = ""
 
     def _begin_anew(self) -> None:
         """As if nothing had run yet."""
@@ -154,7 +155,9 @@ class HashSync:
             last=self._last,
         )
 
-    async def sync_missing(self, current_height: int | None = None, *, force: bool = False) -> SyncReport:
+    async def sync_missing(
+        self, current_height: int | None = None, *, force: bool = False, bulk_peers: int = BULK_PEERS
+    ) -> SyncReport:
         """One run, now. While another is under way nothing is done and the report says `skipped`.
 
         `force` takes in what is not due or given up; with height 0 ladders stay as they are (that is how
@@ -166,7 +169,7 @@ class HashSync:
         try:
             height = self._height() if current_height is None else current_height
             self._counters.add("hashsync.runs")
-            report = await self._run.run(height, force=force)
+            report = await self._run.run(height, force=force, bulk_peers=bulk_peers)
         finally:
             self._running = False
         self._last = report
@@ -175,11 +178,10 @@ class HashSync:
             log.info("hash sync", told=sentence)
         return report
 
-    async def sync_and_index(self, *, force: bool = True) -> SyncReport:
-        """A run for an operator: `force` with height 0, and the current specifications follow."""
-        report = await self.sync_missing(0 if force else None, force=force)
-        await self._index_streamed(report)
-        return report
+    def request(self, *, force: bool = False) -> None:
+        """An operator wants a run, soon; `force`: also for what is given up or not due."""
+        self._requested = "force" if force or self._requested == "force" else "due"
+        self._wake.set()
 
     # The service
 
@@ -243,6 +245,8 @@ class HashSync:
     # What to do next
 
     def _next_step(self) -> Callable[[], Awaitable[None]] | None:
+        if self._requested:
+            return self._requested_run
         if self._degraded or self._tip_since_s is None:
             return None
         if not self._done:
@@ -328,32 +332,38 @@ class HashSync:
             },
         )
 
+    async def _requested_run(self) -> None:
+        force, self._requested = self._requested == "force", ""
+        await self._run_and_index(0 if force else self._height(), force=force)
+
     async def _retry_run(self) -> None:
         height = self._height()
         # news that comes while we run must find this undone
         self._next_retry_height = height + self._settings.recheck_blocks
         planned = self._next_retry_height
+        report = await self._run_and_index(height)
+        if report is not None and self._next_retry_height == planned:
+            self._next_retry_height = self._after(report, height)
+
+    async def _run_and_index(self, height: int, *, force: bool = False) -> SyncReport | None:
+        """A run after the first one; None when it failed, which the next block may put right."""
         try:
-            report = await self.sync_missing(height)
-            await self._index_streamed(report)
-        except Exception as error:  # told, and tried again at a later block
+            report = await self.sync_missing(height, force=force)
+            if any(outcome.resolved for outcome in report.streamed):
+                # what came by the bulk route is stored but not current yet
+                await self._registry.reindex()
+        except Exception as error:
             self._last_error = str(error)
             self._counters.add("hashsync.failed")
             log.error("hash sync failed", height=height, exc_info=error)
-            return
+            return None
         self._last_error = None
-        if self._next_retry_height == planned:
-            self._next_retry_height = self._after(report, height)
+        return report
 
     def _after(self, report: SyncReport, height: int) -> int:
         if report.next_retry_height is None:
             return height + self._settings.recheck_blocks
         return report.next_retry_height
-
-    async def _index_streamed(self, report: SyncReport) -> None:
-        """What came by the bulk route is stored but not current yet."""
-        if any(outcome.resolved for outcome in report.streamed):
-            await self._registry.reindex()
 
     async def _rebuild(self) -> None:
         """Make the current specifications anew; then the registry is ready."""
