@@ -1,0 +1,110 @@
+"""What nodes of the simulated world ask each other over HTTP: the twin of `sync.source.HttpSource`.
+
+It answers as a node's own routes do, from that node's explorer and registry store, along the paths of the
+virtual network: a node that is down refuses, one behind a partition is never heard. `manners` lets single
+nodes stall, break off, or serve messages with one letter changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+import trio
+
+from trionode.chain.explorer import Explorer
+from trionode.sim.network import VirtualNetwork
+from trionode.store.registry_port import RegistryStore
+from trionode.sync.source import HttpBody, SourceError
+from trionode.wire.jsjson import utf8
+
+Manner: TypeAlias = Literal["stall", "break", "lie"]
+
+PIECE_ROWS = 50
+PIECE_S = 0.01
+"""A piece of this many messages takes so long: a list is read within virtual time, not beside it."""
+
+
+class SimHttp:
+    """Answers of all nodes of a world. `look_up` gives explorer and store of the node at an address."""
+
+    def __init__(
+        self,
+        network: VirtualNetwork,
+        look_up: Callable[[str, int], tuple[Explorer, RegistryStore] | None],
+    ) -> None:
+        self._network = network
+        self._look_up = look_up
+        self.manners: dict[str, Manner] = {}
+        """Bad manners by IP address."""
+        self.asked: list[tuple[str, str, str]] = []
+        """(who, whom, path), in order."""
+
+    def of(self, ip: str) -> SimSource:
+        """The source of the node with this IP address."""
+        return SimSource(self, ip)
+
+    async def answer(self, asker: str, ip: str, port: int, path: str) -> AsyncIterator[bytes]:
+        """The body of an answer. Raises SourceError when nobody listens."""
+        self.asked.append((asker, ip, path))
+        await trio.lowlevel.checkpoint()
+        if self._network.blocked(asker, ip) is not None or self._network.blocked(ip, asker) is not None:
+            await trio.sleep_forever()
+        found = self._look_up(ip, port) if self._network.is_up(ip) else None
+        if found is None:
+            raise SourceError(f"cannot talk to {ip}:{port}: connection refused", remedy="ask another peer")
+        explorer, store = found
+        if path == "/explorer/issynced":
+            yield b'{"status":"success","data":' + (b"true" if explorer.is_synced else b"false") + b"}"
+        elif path == "/apps/permanentmessages":
+            async for piece in self._list(asker, ip, store):
+                yield piece
+        else:
+            yield b'{"status":"error","data":{"message":"no such route"}}'
+
+    async def _list(self, asker: str, ip: str, store: RegistryStore) -> AsyncIterator[bytes]:
+        yield b'{"status":"success","data":['
+        manner = self.manners.get(ip)
+        if manner == "stall":
+            await trio.sleep_forever()
+        comma = ""
+        piece: list[str] = []
+        async for row in store.stream_permanents():
+            text = row.json_text()
+            if manner == "lie":
+                text = text.replace('"timestamp":', '"timestamp":1', 1)
+            piece.append(comma + text)
+            comma = ","
+            if len(piece) == PIECE_ROWS:
+                yield utf8("".join(piece))
+                piece.clear()
+                await trio.sleep(PIECE_S)
+                if self._network.blocked(ip, asker) is not None:
+                    await trio.sleep_forever()
+                if manner == "break":
+                    return
+        yield utf8("".join(piece)) + b"]}"
+
+
+class SimSource:
+    """`PeerHttp` of one node of the world."""
+
+    def __init__(self, http: SimHttp, ip: str) -> None:
+        self._http = http
+        self._ip = ip
+
+    @asynccontextmanager
+    async def get(self, ip: str, port: int, path: str) -> AsyncIterator[HttpBody]:
+        pieces = self._http.answer(self._ip, ip, port, path)
+        try:
+            first = await anext(pieces)
+            yield HttpBody(200, "", _with(first, pieces))
+        finally:
+            await pieces.aclose()  # type: ignore[attr-defined]
+
+
+async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
