@@ -15,6 +15,9 @@ from pathlib import Path
 
 import trio
 
+from trionode import __version__
+from trionode.chain.blockhooks import BlockHooks
+from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
@@ -23,12 +26,20 @@ from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.port import FixedApps, RunningApps
 from trionode.peers.link import PeerTransport
 from trionode.peers.service import PeerService
+from trionode.registry.constants import Constants
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.service import Service
+from trionode.store.appregistry import AppRegistry
+from trionode.store.appregistry_judges import InlineJudges, Judges
 from trionode.store.eventlog import EventLog
 from trionode.store.port import Store
+from trionode.store.registry_port import RegistryStore
+from trionode.sync.appgossip import AppGossip
+from trionode.sync.hashsync import HashSync
+from trionode.sync.responder import Responder
+from trionode.sync.source import PeerHttp
 from trionode.wire.keys import NodeKey
 
 
@@ -36,7 +47,8 @@ from trionode.wire.keys import NodeKey
 class NodeParts:
     """Everything of the outer world that a node is given.
 
-    `running_apps` None: what `node.apps_file` says, or nothing if that is empty.
+    `running_apps` None: what `node.apps_file` says, or nothing if that is empty. `bulk_source` reads long
+    lists of other nodes. `has_address_index`: whether the chain daemon may have one (daemon-rpc.md §1).
     """
 
     settings: Settings
@@ -47,8 +59,12 @@ class NodeParts:
     daemon: ChainRpc
     bench: ChainRpc
     store: Store
+    registry_store: RegistryStore
     os_uptime_s: Callable[[], float]
+    bulk_source: PeerHttp
     running_apps: RunningApps | None = None
+    judges: Callable[[Counters], Judges] = lambda _: InlineJudges()
+    has_address_index: bool = True
 
 
 class NodeCore:
@@ -95,6 +111,62 @@ class NodeCore:
             known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
         )
 
+        self._compose_registry(parts)
+
+    def _compose_registry(self, parts: NodeParts) -> None:
+        """The registry and what fills it: gossip, the chain, and the messages of other nodes."""
+        settings, store = self.settings, parts.registry_store
+        self.registry_store = store
+        self.constants = Constants(settings.registry, settings.economy, settings.explorer)
+        self.registry = AppRegistry(
+            store,
+            parts.clock,
+            self.bus,
+            self.counters,
+            daemon_height=lambda: self.chain.height,
+            constants=self.constants,
+            judges=parts.judges(self.counters),
+        )
+        AppGossip(self.registry).register(self.peers)
+        self.responder = Responder(store, self.peers, self.bus, self.counters, parts.clock, parts.key)
+        self.explorer = Explorer(
+            settings,
+            parts.daemon,
+            store,
+            self.chain,
+            self.bus,
+            self.counters,
+            hooks=BlockHooks(
+                on_rewind=self.registry.on_rewind,
+                on_expire=self._expire_apps,
+                on_reconstruct=self._audit_payments,
+                on_hashes=self.registry.promote_rows,
+            ),
+            has_address_index=parts.has_address_index,
+        )
+        self.hash_sync = HashSync(
+            settings,
+            registry=self.registry,
+            explorer=self.explorer,
+            peers=self.peers,
+            facts=self.chain,
+            http=parts.bulk_source,
+            bus=self.bus,
+            counters=self.counters,
+            clock=parts.clock,
+            rng=parts.rng,
+            key=parts.key,
+            version=__version__,
+        )
+
+    async def _expire_apps(self, height: int) -> None:
+        """At the tip only with a complete registry: a missing update may have prolonged an app."""
+        if not self.explorer.is_synced or self.hash_sync.ready.is_open:
+            await self.registry.on_block_expire(height)
+
+    async def _audit_payments(self, height: int) -> int:
+        return await self.registry.reconstruct(height) if self.hash_sync.ready.is_open else 0
+
     def _running_apps(self, given: RunningApps | None) -> RunningApps:
         if given is not None:
             return given
@@ -106,7 +178,17 @@ class NodeCore:
 
     def services(self) -> list[Service]:
         """In start order: what a later one needs is ready before it starts."""
-        return [self.log, self.chain, *self._own_services, self.peers, self.announcer]
+        return [
+            self.log,
+            self.chain,
+            self.registry,
+            *self._own_services,
+            self.peers,
+            self.announcer,
+            self.responder,
+            self.hash_sync,
+            self.explorer,
+        ]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run all services bare, without restarts: the simulator wants crashes to surface."""

@@ -19,6 +19,7 @@ from trionode.api.context import ApiContext
 from trionode.api.dosstate import DosState
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import Probe, TcpProbe
+from trionode.api.registryports import RegistryParts
 from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
@@ -31,7 +32,9 @@ from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
-from trionode.store.open import open_store
+from trionode.store.appregistry_judges import ProcessJudges
+from trionode.store.open import open_registry_store, open_store
+from trionode.sync.source import HttpSource
 from trionode.wire.keys import NodeKey
 
 WILDCARDS = ("0.0.0.0", "::", "")
@@ -63,7 +66,11 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             daemon=stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip)),
             bench=stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip)),
             store=await stack.enter_async_context(open_store(settings.store, folder)),
+            registry_store=await stack.enter_async_context(open_registry_store(settings.store, folder)),
             os_uptime_s=os_uptime_s,
+            bulk_source=HttpSource(source_ip=source_ip),
+            judges=ProcessJudges,
+            has_address_index=_may_have_address_index(conf),
         )
         core = NodeCore(parts)
         lag = LagCanary(settings.system, core.counters)
@@ -99,6 +106,11 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     log.info("stopped", reason=supervisor.stop_reason)
 
 
+def _may_have_address_index(conf: DaemonConf) -> bool:
+    """Without a file to read nothing is known: the explorer asks and sees."""
+    return not conf.path or conf.has_address_index
+
+
 def _api_context(
     parts: NodeParts,
     core: NodeCore,
@@ -123,6 +135,9 @@ def _api_context(
         rng=random.SystemRandom(),
         dos=DosState(core.bus),
         public_key=parts.key.public_key,
+        registry=RegistryParts(
+            parts.registry_store, core.constants, core.explorer, core.registry, core.hash_sync
+        ),
         started_s=started_s,
         os_uptime_s=parts.os_uptime_s,
         lag=lag.stats,

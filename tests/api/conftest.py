@@ -17,13 +17,16 @@ from trionode.api.app import create_app
 from trionode.api.context import ApiContext
 from trionode.api.dosstate import DosState
 from trionode.api.probe import HttpAnswer
+from trionode.api.registryports import RegistryParts
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.appstate.explain import Step
 from trionode.config.tree import Settings
 from trionode.errors import ChainError, PeerError
+from trionode.registry.constants import MAINNET
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.supervisor import ServiceStatus
+from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.wire.keys import NodeKey
 from trionode.wire.nodelist import NodeList
 
@@ -320,6 +323,7 @@ class Harness:
         self.bench = Rpc({"getbenchmarks": {"ipaddress": "127.1.0.1"}})
         self.probe = FakeProbe()
         self.dos = DosState(self.bus)
+        self.registry = MemoryRegistryStore()
         base = Settings()
         settings = msgspec.structs.replace(
             base,
@@ -341,6 +345,7 @@ class Harness:
             rng=random.Random(7),
             dos=self.dos,
             public_key=NODE.public_key,
+            registry=RegistryParts(self.registry, MAINNET),
             started_s=0.0,
             os_uptime_s=lambda: 4321.9,
         )

@@ -38,6 +38,23 @@ class Raw(msgspec.Struct, frozen=True):
     http_status: int = 200
 
 
+class JsonText(msgspec.Struct, frozen=True):
+    """A data message whose payload is JSON text already; nobody parses it only to write it again."""
+
+    text: str
+
+
+class JsonStream(msgspec.Struct, frozen=True):
+    """A data message whose payload is a long list, sent piece by piece in constant memory.
+
+    `pieces` are texts of one or more rows with commas between them; joined with commas they are the
+    list. `etag` names the content without reading it.
+    """
+
+    pieces: AsyncIterator[str]
+    etag: str
+
+
 class Stream(msgspec.Struct, frozen=True):
     """An endless body; each chunk is flushed as it comes."""
 
@@ -45,7 +62,7 @@ class Stream(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
 
 
-Reply = Answer | Raw | Stream
+Reply = Answer | JsonText | JsonStream | Raw | Stream
 
 
 class ApiFailure(TrionodeError):

@@ -15,12 +15,12 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
-from trionode.api.answers import Answer, ApiFailure, Reply, Stream, message, refusal
+from trionode.api.answers import Answer, ApiFailure, JsonStream, Reply, Stream, message, refusal
 from trionode.api.auth import Authority, parse_credentials
 from trionode.api.cache import ResponseCache
 from trionode.api.call import Call, parse_body, parse_query
 from trionode.api.context import ApiContext
-from trionode.api.delivery import preflight, render, respond, stream_response
+from trionode.api.delivery import list_response, preflight, render, respond, stream_response
 from trionode.api.route import Level, Route
 from trionode.api.routes import ROUTES
 from trionode.api.sessions import Sessions
@@ -106,6 +106,8 @@ class _Desk:
         reply = await self._answer(route, path)
         if isinstance(reply, Stream):
             return stream_response(reply)
+        if isinstance(reply, JsonStream):
+            return await list_response(reply, request.method, headers, route.cache_s if cacheable else 0)
         body = render(reply)
         life_s = 0
         if cacheable:

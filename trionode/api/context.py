@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from trionode.api.dosstate import DosState
 from trionode.api.probe import Probe
+from trionode.api.registryports import RegistryParts
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.appstate.explain import Step
 from trionode.chain.port import ChainRpc
@@ -187,6 +188,7 @@ class ApiContext:
     rng: random.Random
     dos: DosState
     public_key: str
+    registry: RegistryParts
     started_s: float
     os_uptime_s: Callable[[], float]
     lag: LagStats | None = None

@@ -23,6 +23,8 @@ from trionode.runtime.clock import VirtualClock
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.store import WatchedStore
 from trionode.sim.transport import VirtualTransport
+from trionode.store.registry_memory import MemoryRegistryStore
+from trionode.sync.source import PeerHttp
 from trionode.wire.address import split_address
 from trionode.wire.keys import NodeKey
 
@@ -66,6 +68,7 @@ class SimNode:
         self.clock = clock
         self.apps = apps
         self.store = store
+        self.registry_store = MemoryRegistryStore()
         self.settings = settings
         self.core: NodeCore | None = None
         self.starts = 0
@@ -89,6 +92,7 @@ class SimNode:
         network: VirtualNetwork,
         daemon: ChainRpc,
         bench: ChainRpc,
+        http: PeerHttp,
         on_start: Callable[[SimNode, NodeCore], None],
         ready: trio.Event,
     ) -> None:
@@ -96,7 +100,7 @@ class SimNode:
         self.starts += 1
         self._ended = trio.Event()
         transport = VirtualTransport(network, self.ip, self.port, self.settings.peers)
-        core = self._compose(transport, daemon, bench)
+        core = self._compose(transport, daemon, bench, http)
         self.core = core
         self.apps.bus = core.bus
         on_start(self, core)
@@ -113,7 +117,9 @@ class SimNode:
             self._scope = None
             self._ended.set()
 
-    def _compose(self, transport: PeerTransport, daemon: ChainRpc, bench: ChainRpc) -> NodeCore:
+    def _compose(
+        self, transport: PeerTransport, daemon: ChainRpc, bench: ChainRpc, http: PeerHttp
+    ) -> NodeCore:
         started_s = trio.current_time()
         return NodeCore(
             NodeParts(
@@ -125,6 +131,8 @@ class SimNode:
                 daemon=daemon,
                 bench=bench,
                 store=self.store,
+                registry_store=self.registry_store,
+                bulk_source=http,
                 running_apps=self.apps,
                 os_uptime_s=lambda: round(trio.current_time() - started_s, 2),
             )

@@ -30,6 +30,7 @@ from trionode.sim.invariants import InvariantViolation
 from trionode.sim.link import now_ms
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.node import SimApps, SimNode
+from trionode.sim.peerhttp import VirtualPeerHttp
 from trionode.sim.store import WatchedStore
 from trionode.sim.trace import Trace
 from trionode.wire.keys import NodeKey
@@ -212,11 +213,16 @@ class World:
     async def _life(self, node: SimNode, ready: trio.Event) -> None:
         daemon, bench = self.chain.rpc_for(node.address), self.chain.bench_for(node.address)
         try:
-            await node.run(self.network, daemon, bench, self._started, ready)
+            http = VirtualPeerHttp(self.network, node.ip, self._process_at)
+            await node.run(self.network, daemon, bench, http, self._started, ready)
         except Exception as error:
             # Noted before it unwinds, so that the report names the node.
             error.add_note(f"in {node!r} at virtual second {trio.current_time():.3f}, seed {self.seed}")
             raise
+
+    def _process_at(self, ip: str, port: int) -> NodeCore | None:
+        node = self._by_ip.get(ip)
+        return node.core if node is not None and node.port == port else None
 
     def _started(self, node: SimNode, core: NodeCore) -> None:
         number = node.number

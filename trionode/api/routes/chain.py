@@ -1,4 +1,4 @@
-"""The chain daemon seen through the node, and the explorer (docs/spec/api.md §3, §4).
+"""The chain daemon seen through the node (docs/spec/api.md §3).
 
 Only questions are passed on, by a fixed list; nothing that changes the daemon or its wallet is.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from trionode.api.answers import Answer, ApiFailure, Reply, data
 from trionode.api.call import Call
-from trionode.api.route import BOOLEAN, INTEGER, STRING, Level, Param, Route, list_of, object_of
+from trionode.api.route import INTEGER, STRING, Level, Param, Route, list_of
 from trionode.chain.port import ChainRpc
 from trionode.errors import ChainError
 
@@ -68,15 +68,6 @@ def _typed(call: Call, param: Param) -> Any:
     if param.kind == "boolean":
         return call.flag(param.name)
     return call.text(param.name)
-
-
-async def scanned_height(call: Call) -> Answer:
-    raise ApiFailure("Scanning not initiated")
-
-
-async def is_synced(call: Call) -> Answer:
-    """False until a block explorer runs: peers ask this before they fetch app messages from us."""
-    return data(False)
 
 
 def _passed(name: str, rpc: str, about: str, *params: Param, cache_s: int = 30, **more: Any) -> Route:
@@ -166,13 +157,4 @@ ROUTES = (
     _passed("getpeerinfo", "getpeerinfo", "Peers of the daemon"),
     _passed("getconnectioncount", "getconnectioncount", "Number of the daemon's peers"),
     _passed("getchaintips", "getchaintips", "Known tips"),
-    Route(
-        "/explorer/scannedheight",
-        scanned_height,
-        "Height scanned for app messages; an error before the first scan",
-        "explorer",
-        cache_s=30,
-        result=object_of(generalScannedHeight=INTEGER),
-    ),
-    Route("/explorer/issynced", is_synced, "Scanned up to the tip?", "explorer", cache_s=30, result=BOOLEAN),
 )

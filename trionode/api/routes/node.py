@@ -131,6 +131,7 @@ async def info(call: Call) -> Answer:
             "flux": _flux_member(call),
             "apps": {"fluxusage": None, "runningapps": None, "resources": None},
             "geolocation": None,
+            **await _hash_members(call),
         }
     )
 
@@ -154,10 +155,23 @@ def _flux_member(call: Call) -> dict[str, Any]:
         "dos": context.dos.snapshot(),
         "appsDos": {"dosState": 0, "dosMessage": None},
         "development": False,
-        "explorerScannedHeigth": {"generalScannedHeight": None},
+        "explorerScannedHeigth": {"generalScannedHeight": _scanned_height(call)},
         "numberOfConnectionsOut": context.peers.table.outbound,
         "numberOfConnectionsIn": context.peers.table.inbound,
     }
+
+
+def _scanned_height(call: Call) -> int | None:
+    explorer = call.context.registry.explorer
+    return explorer.scanned_height or None if explorer is not None else None
+
+
+async def _hash_members(call: Call) -> dict[str, int]:
+    """How many payments the registry knows and how many have their message; from the first app on."""
+    if (_scanned_height(call) or 0) < call.context.registry.constants.first_height:
+        return {}
+    counts = await call.context.registry.store.hash_counts()
+    return {"appsHashesTotal": counts.total, "hashesPresent": counts.total - counts.missing}
 
 
 ROUTES = (
