@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 import trio
@@ -11,7 +13,7 @@ from trio.testing import MockClock
 from trionode.chain.explorerstate import ExplorerError
 from trionode.config.tree import ExplorerSettings
 from trionode.sim.chain import Mode
-from trionode.sim.chainpayments import price_transaction
+from trionode.sim.chainpayments import payment, price_transaction
 
 
 @pytest.mark.trio
@@ -183,6 +185,24 @@ async def test_a_daemon_without_batches_means_blocks_after_some_tries(autojump_c
     async with world.running():
         await world.at_tip()
     assert await world.rows() == await truth(world.chain, TIP - 2999)
+
+
+@pytest.mark.trio
+async def test_senders_are_looked_up_when_the_daemon_does_not_name_them(autojump_clock: MockClock) -> None:
+    def unnamed(made: dict[str, Any], height: int, source: str) -> dict[str, Any]:
+        return {**made, "vin": [{"txid": source, "vout": 0}]}
+
+    world = World(make_chain())
+    funding = payment("funding", "no message")
+    world.chain.blocks.plant(TIP - 9, funding, payment("other", "no message", address="t1Other"))
+    for height, source in ((TIP - 5, "funding"), (TIP - 4, "other"), (TIP - 3, "unknown")):
+        made = price_transaction("p_0.03_0.01_0.004_0.01", height)
+        world.chain.blocks.plant(height, unnamed(made, height, source))
+    await world.store.set_scanned_height(TIP - 10)
+    async with world.running():
+        await world.at_tip()
+    assert [row.height for row in await world.store.chain_messages()] == [TIP - 5]
+    assert world.counters["explorer.unknown_senders"] == 1
 
 
 @pytest.mark.trio

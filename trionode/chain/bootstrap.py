@@ -26,7 +26,7 @@ from trionode.runtime.counters import Counters
 
 BATCH_TXIDS = 500
 INSERT_AT_ROWS = 5000
-ITEM_TRIES = 4
+FRUITLESS_ROUNDS = 4
 WARMING_UP = -28
 
 
@@ -152,10 +152,11 @@ class Bootstrap:
         return [one.address for one in self._rules.paid if one.address in self._rules.multisig]
 
     async def _transactions(self, txids: Sequence[str]) -> list[dict[str, Any]]:
-        """The transactions of these ids; unanswered items are asked for again, ITEM_TRIES times."""
+        """The transactions of these ids; unanswered items are asked for again while answers come."""
         found: dict[str, dict[str, Any]] = {}
         left = list(txids)
-        for _ in range(ITEM_TRIES):
+        fruitless = 0
+        while fruitless < FRUITLESS_ROUNDS:
             answers = await self._rpc.batch([("getrawtransaction", [txid, 1]) for txid in left])
             unanswered: list[str] = []
             for txid, answer in zip(left, answers, strict=True):
@@ -168,6 +169,7 @@ class Bootstrap:
             if not unanswered:
                 return [found[txid] for txid in txids if txid in found]
             self._counters.add("explorer.bootstrap.unanswered_items", len(unanswered))
+            fruitless = fruitless + 1 if len(unanswered) == len(left) else 0
             left = unanswered
         raise MalformedAnswer(f"{len(left)} of {len(txids)} transactions of a batch stayed unanswered")
 

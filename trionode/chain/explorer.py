@@ -30,6 +30,7 @@ from trionode.chain.port import ChainRpc
 from trionode.chain.progress import Progress, ProgressMeter
 from trionode.chain.reorg import BLIND_REWIND_BLOCKS, WINDOW_BLOCKS, fork_height
 from trionode.chain.scan import PaymentRules, PriceBuilder, minimum_prices, scan_block
+from trionode.chain.senders import with_senders
 from trionode.config.tree import Settings
 from trionode.errors import ChainError
 from trionode.registry.rows import HashRow
@@ -39,10 +40,8 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.store.registry_port import RegistryStore
 
-FIRST_EMPTY_HEIGHT = 699_421
-LAST_EMPTY_HEIGHT = 862_001
+EMPTY_HEIGHTS = range(699_421, 862_002)
 """Blocks in which nobody paid for an app: the scan jumps over them."""
-
 PREFETCH_BLOCKS = 16
 PROGRESS_INTERVAL_S = 1.0
 LAG_BLOCKS = 5
@@ -165,6 +164,9 @@ class Explorer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read for ever. Ready as soon as the store has told where to go on."""
         await self._ledger.load()
+        self._seen_tip = -1
+        self._meter = self.progress = None
+        self.is_synced = False
         await self._hooks.on_chain_messages(self._ledger.chain_messages)
         task_status.started()
         failures = 0
@@ -257,14 +259,13 @@ class Explorer:
             self._meter = ProgressMeter("scan", tip, trio.current_time(), first - 1)
             self.is_synced = self.is_synced and tip - first < LAG_BLOCKS
         while first <= tip and self._may_go_on:
-            if FIRST_EMPTY_HEIGHT <= first <= LAST_EMPTY_HEIGHT:
-                first = LAST_EMPTY_HEIGHT + 1
+            if first in EMPTY_HEIGHTS:
+                first = EMPTY_HEIGHTS.stop
                 await self._ledger.jump(min(first - 1, tip))
                 continue
+            heights = range(first, min(first + PREFETCH_BLOCKS, tip + 1))
             with trio.CancelScope() as self._reading:
-                blocks, failure = await fetch_blocks(
-                    self._rpc, range(first, min(first + PREFETCH_BLOCKS, tip + 1))
-                )
+                blocks, failure = await fetch_blocks(self._rpc, heights)
             if self._reading.cancelled_caught:
                 return
             for block in blocks:
@@ -275,10 +276,11 @@ class Explorer:
                 first = block.height + 1
             self._tell(first - 1)
             if failure is not None:
-                await self._ledger.flush()
+                # What was read stays gathered in memory; should we be killed now, it is read again.
                 raise failure
 
     async def _take(self, block: Block, tip: int) -> None:
+        block = await with_senders(self._rpc, block, self._rules, self._counters)
         found = scan_block(block.transactions, block.height, self._rules, self._ledger.minimum_price)
         self._ledger.add_block(block.height, block.hash, found)
         self._counters.add("explorer.blocks")
