@@ -8,6 +8,7 @@ the peak of the whole process group, each case in a process of its own.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -130,6 +131,10 @@ async def one_case(judges_name: str, store_name: str, path: Path, folder: Path) 
             # the processes start with the first part: not counted, a node starts them once
             report = await run.process(await anext(parts))
             accepted += report.inserted
+            del report
+            # What a node is made of does not change any more: full collections need not walk it.
+            gc.collect()
+            gc.freeze()
             nursery.start_soon(watch)
             began = time.perf_counter()
             async for part in parts:
@@ -149,9 +154,7 @@ async def one_case(judges_name: str, store_name: str, path: Path, folder: Path) 
 
 def child(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        result = trio.run(
-            partial(one_case, options.judges, options.store, Path(options.file), Path(folder))
-        )
+        result = trio.run(partial(one_case, options.judges, options.store, Path(options.file), Path(folder)))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if options.judges == "processes" else 0
     # the peak of the largest child, times how many there are: never less than the truth

@@ -21,11 +21,12 @@ from trionode.registry.batch import (
     Verdict,
     arrange,
     grouped,
+    row_name,
     served_hash,
     update_names,
 )
 from trionode.registry.changes import AddPermanents, RegistryChange, ResolveHashes
-from trionode.registry.reasons import Rejection
+from trionode.registry.reasons import Reason, Rejection
 from trionode.registry.rows import HashRow, PermanentRow
 from trionode.registry.temporary import is_enterprise
 from trionode.runtime.counters import Counters
@@ -35,6 +36,7 @@ from trionode.store.registry_port import RegistryStore
 from trionode.wire.jsjson import JsValue
 
 _LOOK_UP_SLICE = 2_000
+MOST_PARKED = 2_000
 
 
 class MessageVerdict(msgspec.Struct, frozen=True):
@@ -69,7 +71,10 @@ class BatchReport(msgspec.Struct, frozen=True):
 
 
 class BatchRun:
-    """One run over what peers serve; it remembers changes of owner from one call to the next."""
+    """One run over what peers serve, in one call or several.
+
+    From one call to the next it remembers changes of owner, and updates that came before what they follow.
+    """
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class BatchRun:
         self._chunk = chunk_messages
         self._on_rejected = on_rejected
         self._owners_before: dict[str, str] = {}
+        self._parked: dict[str, BatchRow] = {}
 
     async def process(self, served: Sequence[JsValue]) -> BatchReport:
         """Judge what a peer served; returns when all that is right is durable. Raises StoreError."""
@@ -101,12 +107,45 @@ class BatchRun:
         if stored_already:
             await self._store.resolve_hashes(stored_already)
         judged = await self._in_chunks(rows)
+        again = self._unpark(judged)
+        self._park(rows, judged)
+        if again:
+            # what they follow came later than they did; in the order of the chain it is there now
+            judged += await self._in_chunks(again)
         verdicts |= {one.hash: MessageVerdict(one.hash, one.verdict, one.rejection) for one in judged}
         for verdict in verdicts.values():
             self._counters.add(f"registry.batch.{verdict.verdict}")
             if verdict.rejection is not None and self._on_rejected is not None:
                 self._on_rejected(verdict.hash, verdict.rejection)
         return BatchReport(tuple(verdicts.values()))
+
+    def _park(self, rows: Sequence[BatchRow], judged: Sequence[Judged]) -> None:
+        """Keep updates that no known owner signed: what they follow may come with a later call."""
+        refused = {
+            one.hash
+            for one in judged
+            if one.rejection is not None and one.rejection.code is Reason.SIGNATURE_NOT_OWNER
+        }
+        if not refused:
+            return
+        for row in rows:
+            if row.hash in refused and len(self._parked) < MOST_PARKED:
+                self._parked[row.hash] = row
+
+    def _unpark(self, judged: Sequence[Judged]) -> list[BatchRow]:
+        """Those kept before that follow a message accepted just now."""
+        if not self._parked:
+            return []
+        lowest: dict[str, int] = {}
+        for one in judged:
+            if one.row is not None:
+                lowest[one.row.name] = min(one.row.height, lowest.get(one.row.name, one.row.height))
+        found = [
+            row for row in self._parked.values() if row.height > lowest.get(row_name(row.data), row.height)
+        ]
+        for row in found:
+            del self._parked[row.hash]
+        return sorted(found, key=lambda row: (row.height, row.hash))
 
     async def _look_up(self, hashes: Sequence[str]) -> tuple[dict[str, HashRow], set[str]]:
         """Our own rows of the payments, and which messages are stored already."""

@@ -1,9 +1,11 @@
 """Who judges the messages of a batch: this thread in slices, or worker processes (registry.md §12).
 
-Judging is pure computing, of which only the recovery of the public key leaves the interpreter lock; see
-scripts/bench/bench_registry.py for what threads, processes and one thread reach. A node judges in
-processes, which start with the first big batch and end when they have been idle for a while; the
-simulator, small batches and tests judge in their own thread, with a checkpoint after every few messages.
+Judging is pure computing, about 125 microseconds a message, of which only the recovery of the public key
+leaves the interpreter lock. Measured on two cores (scripts/bench/bench_registry.py, with storing): threads
+are slower than the loop's own thread, processes a third faster, and they leave the loop to gossip. So a
+node judges in processes, which start with the first big batch and end when they have been idle for a
+while; the simulator, small batches and tests judge in their own thread, with a checkpoint after every few
+messages.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ SLICE_MESSAGES = 16
 SMALL_BATCH = 100
 """Fewer messages are judged in this thread: waking processes for them would take longer."""
 
-PARTS_PER_WORKER = 3
-"""A chunk is cut into more parts than there are workers, so that none of them waits for a heavy one."""
+PART_MESSAGES = 200
+"""A chunk is cut into parts of about this size: packing one takes two milliseconds, and none of the workers
+has to wait for another with a heavy part."""
 
 IDLE_S = 60.0
 MOST_WORKERS = 4
@@ -88,6 +91,7 @@ class _Worker:
         self._buffer = bytearray()
 
     async def ask(self, groups: Sequence[NameGroup], rules: BatchRules) -> list[list[Judged]]:
+        await trio.lowlevel.checkpoint()
         body = pickle.dumps((rules, groups), pickle.HIGHEST_PROTOCOL)
         self.usable = False  # until the whole answer is here, also when we are cancelled meanwhile
         source, sink = self.process.stdout, self.process.stdin
@@ -143,7 +147,7 @@ class ProcessJudges:
                 self._busy -= 1
 
     async def _spread(self, groups: Sequence[NameGroup], rules: BatchRules) -> list[list[Judged]]:
-        parts = _parts(groups, max(1, len(self._workers)) * PARTS_PER_WORKER)
+        parts = _parts(groups)
         answers: dict[int, list[list[Judged]]] = {}
         waiting = iter(enumerate(parts))
         async with trio.open_nursery() as nursery:
@@ -221,17 +225,15 @@ async def _end(process: trio.Process) -> None:
     process.kill()
 
 
-def _parts(groups: Sequence[NameGroup], number: int) -> list[Sequence[NameGroup]]:
-    """Cut into at most `number` runs of about equally many messages."""
-    total = sum(len(group.rows) for group in groups)
-    size = max(1, -(-total // number))
+def _parts(groups: Sequence[NameGroup]) -> list[Sequence[NameGroup]]:
+    """Cut into runs of about `PART_MESSAGES` messages; a name is never divided."""
     parts: list[Sequence[NameGroup]] = []
     part: list[NameGroup] = []
     rows = 0
     for group in groups:
         part.append(group)
         rows += len(group.rows)
-        if rows >= size:
+        if rows >= PART_MESSAGES:
             parts.append(part)
             part, rows = [], 0
     if part:
