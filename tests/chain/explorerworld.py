@@ -92,11 +92,15 @@ class World:
         self.counters = Counters()
         self.recorder = Recorder()
         self.has_index = index
+        self.headers: int | None = None
+        """Headers known at the start; None: as a real node supposes."""
         self.explorer = self.new_explorer()
 
     def new_explorer(self) -> Explorer:
         rpc = self.chain.rpc_for(ME)
         self.facts = ChainInfo(self.settings.chain, rpc, self.bus, self.counters)
+        if self.headers is not None:
+            self.facts.headers = self.headers
         self.explorer = Explorer(
             self.settings,
             rpc,

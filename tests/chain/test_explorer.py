@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from trionode.chain.explorerstate import ExplorerError
 from trionode.config.tree import ExplorerSettings
 from trionode.sim.chain import Mode
-from trionode.sim.chainpayments import payment, price_transaction
+from trionode.sim.chainpayments import FIRST_ADDRESS, payment, price_transaction
 
 
 @pytest.mark.trio
@@ -185,6 +185,36 @@ async def test_a_daemon_without_batches_means_blocks_after_some_tries(autojump_c
     async with world.running():
         await world.at_tip()
     assert await world.rows() == await truth(world.chain, TIP - 2999)
+
+
+@pytest.mark.trio
+async def test_the_empty_stretch_is_jumped_over(autojump_clock: MockClock) -> None:
+    world = World(make_chain(tip=862_050))
+    world.headers = 0
+    for height in (699_420, 862_002):
+        made = payment(f"paid at {height}", f"{height:064d}", address=FIRST_ADDRESS)
+        world.chain.blocks.plant(height, made)
+    await world.store.set_scanned_height(699_400)
+    async with world.running():
+        await world.at_tip()
+        asked = sorted(int(call.params[0]) for call in world.chain.journal("getblock"))
+    assert asked == [*range(699_401, 699_421), *range(862_002, 862_051)]
+    assert [row.height for row in await world.rows()] == [699_420, 862_002]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("tip", [500, 693_999, 700_000])
+async def test_a_tip_without_apps_counts_as_read(autojump_clock: MockClock, tip: int) -> None:
+    world = World(make_chain(tip=tip))
+    world.headers = 0
+    await world.store.set_scanned_height(min(tip, 699_410) - 1)
+    async with world.running() as explorer:
+        await trio.sleep(10)
+        assert explorer.scanned_height == tip
+        assert explorer.is_synced
+        world.chain.mine(3)
+        await trio.sleep(10)
+        assert explorer.scanned_height == tip + 3
 
 
 @pytest.mark.trio

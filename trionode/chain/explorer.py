@@ -263,7 +263,8 @@ class Explorer:
                 first = EMPTY_HEIGHTS.stop
                 await self._ledger.jump(min(first - 1, tip))
                 continue
-            heights = range(first, min(first + PREFETCH_BLOCKS, tip + 1))
+            stop = tip + 1 if first > EMPTY_HEIGHTS.start else min(tip + 1, EMPTY_HEIGHTS.start)
+            heights = range(first, min(first + PREFETCH_BLOCKS, stop))
             with trio.CancelScope() as self._reading:
                 blocks, failure = await fetch_blocks(self._rpc, heights)
             if self._reading.cancelled_caught:
@@ -276,8 +277,7 @@ class Explorer:
                 first = block.height + 1
             self._tell(first - 1)
             if failure is not None:
-                # What was read stays gathered in memory; should we be killed now, it is read again.
-                raise failure
+                raise failure  # what was read stays gathered
 
     async def _take(self, block: Block, tip: int) -> None:
         block = await with_senders(self._rpc, block, self._rules, self._counters)

@@ -46,7 +46,7 @@ class VirtualChain:
     """Chain state plus its control operations; all of them are plain synchronous calls.
 
     Operations that name a node accept its ip (or its address as listed) or "all". `seeded` gives the
-    chain app payments without holding them.
+    chain app payments without holding them, `ordinary` is the number of other transactions in a block.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class VirtualChain:
         height: int = START_HEIGHT,
         block_interval_ms: int = 5000,
         seeded: SeededPayments | None = None,
+        ordinary: int = 0,
     ) -> None:
         self._initial: dict[str, StubNode] = {node.ip: node for node in nodes}
         self.registry: dict[str, StubNode] = dict(self._initial)
@@ -63,7 +64,7 @@ class VirtualChain:
         self._listed: list[str] = list(self._initial)
         self._rows: list[dict[str, Any]] | None = None
         self._built: NodeList | None = None
-        self.blocks = Blocks(height, seeded)
+        self.blocks = Blocks(height, seeded, ordinary)
         self.index = SeededIndex()
         self.block_interval_ms = block_interval_ms
         self.ticker_running = False

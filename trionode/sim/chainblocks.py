@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 from trionode.errors import ConfigError
-from trionode.sim.chainpayments import SeededPayments, app_transaction
+from trionode.sim.chainpayments import SeededPayments, app_transaction, is_ordinary, ordinary_transactions
 
 SECONDS_PER_BLOCK = 30
 FIRST_BLOCK_TIME_S = 1_700_000_000
@@ -28,9 +28,11 @@ Fate: TypeAlias = Literal["keep", "shift", "drop"]
 class Blocks:
     """Tip height, stored blocks, blocks waiting for their height, queued app transactions."""
 
-    def __init__(self, height: int, seeded: SeededPayments | None = None) -> None:
+    def __init__(self, height: int, seeded: SeededPayments | None = None, ordinary: int = 0) -> None:
         self.height = height
         self.seeded = seeded
+        self.ordinary = ordinary
+        """Ordinary transactions in every block that is made on demand."""
         self.stored: dict[int, dict[str, Any]] = {}
         self.pending: deque[dict[str, Any]] = deque()
         self.app_queue: deque[str] = deque()
@@ -105,8 +107,9 @@ class Blocks:
         if fate != "drop":
             later = 1 if fate == "shift" else 0
             for height, block in replaced.items():
-                if block["tx"]:
-                    self.plant(height + later, *block["tx"])
+                moved = [one for one in block["tx"] if not is_ordinary(one)]
+                if moved:
+                    self.plant(height + later, *moved)
         return fork
 
     def forget(self) -> None:
@@ -175,7 +178,7 @@ class Blocks:
 
     def _lazy(self, height: int) -> list[dict[str, Any]]:
         seeded = self.seeded.at(height) if self.seeded is not None else []
-        return [*seeded, *self._planted.get(height, ())]
+        return [*ordinary_transactions(height, self.ordinary), *seeded, *self._planted.get(height, ())]
 
     def _made(self, height: int) -> dict[str, Any]:
         return {

@@ -23,6 +23,7 @@ FIRST_APP_HEIGHT = 694_000
 FIRST_EMPTY_HEIGHT, EMPTY_BLOCKS = 699_421, 162_581
 """The real chain has no app payments there, and readers jump over these blocks."""
 
+ORDINARY_SENDER = "t1Sender"
 ODD_SHARE = 8
 """Of 256 seeded payments, this many are wrong in each of the ways below."""
 TOO_LITTLE, TOO_SHORT, NOT_LAST, REPEATED = range(4)
@@ -70,6 +71,39 @@ def price_transaction(message: str, height: int) -> dict[str, Any]:
     """A soft fork message: the multisig address pays itself."""
     txid = hashlib.sha256(f"price {message} {height}".encode()).hexdigest()
     return payment(txid, message, sender=APP_PAYMENT_ADDRESS)
+
+
+def ordinary_transactions(height: int, count: int) -> list[dict[str, Any]]:
+    """What fills real blocks besides app payments: transfers that are nobody's business here."""
+    return [
+        {
+            "txid": f"{height:032x}{number:032x}",
+            "version": 4,
+            "locktime": 0,
+            "vin": [{"txid": f"{number:064x}", "vout": 1, "address": f"{ORDINARY_SENDER}{number:027d}"}],
+            "vout": [
+                {
+                    "n": n,
+                    "value": 1.5,
+                    "valueSat": 150_000_000,
+                    "scriptPubKey": {
+                        "addresses": [f"t1Receiver{number:024d}{n}"],
+                        "asm": f"OP_DUP OP_HASH160 {number:040x} OP_EQUALVERIFY OP_CHECKSIG",
+                        "hex": f"76a914{number:040x}88ac",
+                        "type": "pubkeyhash",
+                    },
+                }
+                for n in range(2)
+            ],
+        }
+        for number in range(count)
+    ]
+
+
+def is_ordinary(transaction: dict[str, Any]) -> bool:
+    """Whether `ordinary_transactions` made this."""
+    sources = transaction.get("vin") or [{}]
+    return str(sources[0].get("address", "")).startswith(ORDINARY_SENDER)
 
 
 def read_hashes(path: Path) -> list[str]:

@@ -148,6 +148,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         height=arguments.height,
         block_interval_ms=arguments.block_interval_ms,
         seeded=_payments(arguments),
+        ordinary=arguments.ordinary,
     )
     if arguments.ticker:
         chain.start_ticker()
@@ -175,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--app-hashes", help="text file: pay for these app hashes, one a line, instead")
     parser.add_argument("--apps-until", type=int, default=0, help="height of the last one; 0: the tip")
     parser.add_argument("--seed", type=int, default=0, help="seed of the app payments")
+    parser.add_argument("--ordinary", type=int, default=0, help="other transactions in every block")
     parser.add_argument("--user", default="", help="require this RPC user")
     parser.add_argument("--password", default="", help="and this password")
     exit_code = 0
