@@ -57,7 +57,7 @@ def render(reply: Answer | JsonText | Raw) -> Body:
     if isinstance(reply, Raw):
         return Body(reply.http_status, reply.content_type, reply.body, None)
     if isinstance(reply, JsonText):
-        content = f"{DATA_HEAD}{reply.text}{DATA_TAIL}".encode()
+        content = jsjson.utf8(f"{DATA_HEAD}{reply.text}{DATA_TAIL}")
         return Body(200, JSON_TYPE, content, weak_etag(content))
     content = encode_json(reply.envelope())
     return Body(reply.http_status, JSON_TYPE, content, weak_etag(content))
@@ -151,7 +151,7 @@ class ListChunks:
         return await self._packed(text)
 
     async def _packed(self, text: str) -> bytes:
-        content = text.encode()
+        content = jsjson.utf8(text)
         deflate = self._deflate
         if deflate is None:
             return content

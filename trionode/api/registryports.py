@@ -14,6 +14,7 @@ from trionode.registry.constants import Constants
 from trionode.registry.reasons import Rejection
 from trionode.registry.rows import CurrentSpec
 from trionode.store.registry_port import RegistryStore
+from trionode.sync.hashsync import HashSyncStatus
 
 
 class ExplorerPort(Protocol):
@@ -37,6 +38,9 @@ class ExplorerPort(Protocol):
 
 class HashSyncPort(Protocol):
     """What the API needs of the hash synchronisation (`sync.hashsync.HashSync`)."""
+
+    @property
+    def status(self) -> HashSyncStatus: ...
 
     def request(self, *, force: bool = False) -> None:
         """Look for missing messages now; `force`: also for those given up."""

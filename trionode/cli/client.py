@@ -59,13 +59,28 @@ class NodeApi:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
-    def get(self, path: str, query: Mapping[str, str | None] | None = None) -> Any:
+    def get(
+        self, path: str, query: Mapping[str, str | None] | None = None, *, zelidauth: str | None = None
+    ) -> Any:
         """`data` of a successful answer. Raises NodeUnreachable or NodeRefused."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = quote(path) + (f"?{urlencode(given)}" if given else "")
+        return self._ask("GET", target, zelidauth=zelidauth)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The same for a body of JSON."""
+        return self._ask("POST", quote(path), body=json.dumps(body).encode())
+
+    def _ask(
+        self, method: str, target: str, *, body: bytes | None = None, zelidauth: str | None = None
+    ) -> Any:
+        path = target.partition("?")[0]
+        headers = {"x-apicache-bypass": "true", "Content-Type": "application/json"}
+        if zelidauth is not None:
+            headers["zelidauth"] = zelidauth
         connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_S)
         try:
-            connection.request("GET", target, headers={"x-apicache-bypass": "true"})
+            connection.request(method, target, body=body, headers=headers)
             envelope = json.loads(connection.getresponse().read())
             status, data = envelope["status"], envelope["data"]
         except (OSError, http.client.HTTPException) as error:

@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 import trio
 
+from trionode.chain.explorer import Explorer
 from trionode.config.tree import Settings
 from trionode.errors import TrionodeError
 from trionode.hosting.port import RunningApp
@@ -30,9 +31,10 @@ from trionode.sim.invariants import InvariantViolation
 from trionode.sim.link import now_ms
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.node import SimApps, SimNode
-from trionode.sim.peerhttp import VirtualPeerHttp
+from trionode.sim.source import SimHttp
 from trionode.sim.store import WatchedStore
 from trionode.sim.trace import Trace
+from trionode.store.registry_port import RegistryStore
 from trionode.wire.keys import NodeKey
 
 SETTLE_S = 0.02
@@ -78,6 +80,7 @@ class World:
         self.network = VirtualNetwork(
             random.Random(f"{seed}/network"), plan.conditions, self.trace, tick_ms=plan.tick_ms
         )
+        self.http = SimHttp(self.network, self._registry_at)
         self.failure: TrionodeError | None = None
         self._news = trio.Event()
         self._scope = trio.CancelScope()
@@ -213,16 +216,18 @@ class World:
     async def _life(self, node: SimNode, ready: trio.Event) -> None:
         daemon, bench = self.chain.rpc_for(node.address), self.chain.bench_for(node.address)
         try:
-            http = VirtualPeerHttp(self.network, node.ip, self._process_at)
-            await node.run(self.network, daemon, bench, http, self._started, ready)
+            source = self.http.of(node.ip)
+            await node.run(self.network, daemon, bench, source, self._started, ready)
         except Exception as error:
             # Noted before it unwinds, so that the report names the node.
             error.add_note(f"in {node!r} at virtual second {trio.current_time():.3f}, seed {self.seed}")
             raise
 
-    def _process_at(self, ip: str, port: int) -> NodeCore | None:
+    def _registry_at(self, ip: str, port: int) -> tuple[Explorer, RegistryStore] | None:
         node = self._by_ip.get(ip)
-        return node.core if node is not None and node.port == port else None
+        if node is None or node.core is None or node.port != port:
+            return None
+        return node.core.explorer, node.registry_store
 
     def _started(self, node: SimNode, core: NodeCore) -> None:
         number = node.number

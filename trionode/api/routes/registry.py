@@ -15,6 +15,7 @@ from trionode.api.call import Call
 from trionode.api.dates import iso
 from trionode.api.registrycall import closing, find_current, require_synced, store_of
 from trionode.api.route import INTEGER, STRING, Param, Route, list_of, object_of, schema
+from trionode.registry.expiry import expiration_height
 from trionode.registry.messages import REGISTER_TYPES
 from trionode.registry.rows import CurrentSpec, TemporaryRow
 from trionode.store.registry_port import RegistryStore
@@ -188,10 +189,40 @@ async def app_history(call: Call) -> JsonText:
     return JsonText(await _list_text([row.json_text() for row in rows]))
 
 
+async def registered_apps(call: Call) -> Answer:
+    """What is in force, in short, with the block it ends at: all, of an owner, or of a name."""
+    wanted_owner, wanted_name = call.text("owner"), call.text("name").lower()
+    context = call.context
+    found: list[dict[str, JsValue]] = []
+    async with closing(store_of(call).stream_current()) as rows:
+        async for row in rows:
+            if wanted_name and row.name.lower() != wanted_name:
+                continue
+            spec = row.spec()
+            if wanted_owner and spec.get("owner") != wanted_owner:
+                continue
+            found.append(
+                {
+                    "name": row.name,
+                    "version": spec.get("version"),
+                    "owner": spec.get("owner"),
+                    "instances": spec.get("instances"),
+                    "locations": len(context.log.index.locations(row.name)),
+                    "hash": row.hash,
+                    "height": row.height,
+                    "endHeight": expiration_height(
+                        row.height, spec.get("expire"), context.registry.constants
+                    ),
+                }
+            )
+    return data(found)
+
+
 async def registry_overview(call: Call) -> Answer:
     """Rows, what is missing, and when it is looked for again."""
     store = store_of(call)
     counts = await store.hash_counts()
+    sync = call.context.registry.hash_sync
     return data(
         {
             "rows": await store.counts(),
@@ -204,6 +235,7 @@ async def registry_overview(call: Call) -> Answer:
                 "oldestMissingHeight": counts.oldest_missing_height,
             },
             "chain": {"height": call.context.chain.height, "synced": call.context.chain.synced},
+            "sync": None if sync is None else sync.status.document(),
         }
     )
 
@@ -303,11 +335,19 @@ ROUTES = (
         result=list_of(OBJECT),
     ),
     Route(
+        "/trionode/registered",
+        registered_apps,
+        "Specifications in force, in short",
+        _GROUP,
+        params=(Param("name", "Only this app"), Param("owner", "Only of this owner", query_only=True)),
+        result=list_of(OBJECT),
+    ),
+    Route(
         "/trionode/registry",
         registry_overview,
         "Rows of the registry and missing messages",
         _GROUP,
-        result=object_of(rows=OBJECT, hashes=OBJECT, chain=OBJECT),
+        result=object_of(rows=OBJECT, hashes=OBJECT, chain=OBJECT, sync=schema("object", nullable=True)),
     ),
     Route(
         "/trionode/missinghashes",
