@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import msgspec
 import pytest
 import trio
-from explorerworld import TIP, World, make_chain, truth
+from explorerworld import SETTINGS, TIP, World, make_chain, truth
 from trio.testing import MockClock
 
 from trionode.chain.explorerstate import ExplorerError
+from trionode.chain.scan import PaymentRules, minimum_prices, scan_transaction
 from trionode.config.tree import ExplorerSettings
 from trionode.sim.chain import Mode
 from trionode.sim.chainpayments import FIRST_ADDRESS, payment, price_transaction
@@ -233,6 +235,42 @@ async def test_senders_are_looked_up_when_the_daemon_does_not_name_them(autojump
         await world.at_tip()
     assert [row.height for row in await world.store.chain_messages()] == [TIP - 5]
     assert world.counters["explorer.unknown_senders"] == 1
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_a_killed_bootstrap_goes_on_only_where_the_order_is_known(
+    autojump_clock: MockClock, in_order: bool
+) -> None:
+    world = World(make_chain(apps=8000), index=True)
+    answer = world.chain.answer
+    rng = random.Random(1)
+
+    def shuffling(server: str, ip: str, method: str, params: Any) -> Any:
+        result = answer(server, ip, method, params)
+        if method == "getaddresstxids" and not in_order:
+            rng.shuffle(result)
+        return result
+
+    world.chain.answer = shuffling  # type: ignore[method-assign]
+    world.chain.behave("all", Mode.SLOW, 100)
+    async with world.running() as explorer:
+        await trio.sleep(2.0)
+        assert len(await world.rows()) >= 5000
+        assert (explorer.scanned_height > 1_000_000) is in_order
+    world.chain.clear_journal()
+    async with world.running():
+        await world.at_tip()
+    asked = world.chain.journal("getrawtransaction")
+    assert (len(asked) < 4000) is in_order
+    scanned = await truth(world.chain, TIP - 100)
+    assert [row for row in await world.rows() if row.height >= TIP - 100] == scanned
+    seeded = world.chain.blocks.seeded
+    assert seeded is not None
+    rules = PaymentRules.from_settings(SETTINGS.economy, SETTINGS.explorer)
+    price = minimum_prices(SETTINGS.economy)(())
+    rows = (scan_transaction(made, height, rules, price) for height, made in seeded.all_up_to(TIP))
+    assert {row.hash for row in await world.rows()} == {row.hash for row in rows if row is not None}
 
 
 @pytest.mark.trio

@@ -81,9 +81,10 @@ def op_return_text(asm: str) -> str:
     digits = parts[1]
     if _WHOLE_BYTES.fullmatch(digits):
         return bytes.fromhex(digits).partition(b"\0")[0].decode("latin-1")
+    units = digits.encode("utf-16-le", "surrogatepass")
     characters: list[str] = []
-    for at in range(0, len(digits), 2):
-        pair = digits[at : at + 2]
+    for at in range(0, len(units), 4):  # two UTF-16 units at a time, as JavaScript counts
+        pair = units[at : at + 4].decode("utf-16-le", "surrogatepass")
         if pair == "00":
             break
         characters.append(_character(pair))
