@@ -1,4 +1,4 @@
-"""App messages like those of the network, made from a seed: formats 3 to 8, two updates for every three apps."""
+"""App messages like those of the network, from a seed: formats 3 to 8, two updates for every three apps."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def judged_alone(path: Path) -> float:
     """Judgements per second of this thread, nothing stored."""
     from trionode.registry.batch import arrange, grouped
 
-    part = trio.run(lambda: anext(served(path)))  # type: ignore[arg-type, return-value]
+    part = trio.run(lambda: anext(served(path)))
     rows = {row.hash: row for row in payments(path)}
     arranged, _ = arrange(part, rows, set())
     groups = grouped(arranged, {}, {})
