@@ -7,7 +7,7 @@ are stood in for. Peers never answer, unless the id of a case says so.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -112,7 +112,7 @@ class StubHttp:
         self.urls.append(f"http://{ip}:{port}{path}")
         yield HttpBody(200, "", self._pieces(self._answers.get(path, b"[]")))
 
-    async def _pieces(self, data: bytes) -> AsyncIterator[bytes]:
+    async def _pieces(self, data: bytes) -> AsyncGenerator[bytes, None]:
         yield b'{"status":"success","data":' + data + b"}"
 
 

@@ -7,8 +7,8 @@ nodes stall, break off, or serve messages with one letter changed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal, TypeAlias
 
 import trio
@@ -45,7 +45,7 @@ class SimHttp:
         """The source of the node with this IP address."""
         return SimSource(self, ip)
 
-    async def answer(self, asker: str, ip: str, port: int, path: str) -> AsyncIterator[bytes]:
+    async def answer(self, asker: str, ip: str, port: int, path: str) -> AsyncGenerator[bytes, None]:
         """The body of an answer. Raises SourceError when nobody listens."""
         self.asked.append((asker, ip, path))
         await trio.lowlevel.checkpoint()
@@ -58,12 +58,13 @@ class SimHttp:
         if path == "/explorer/issynced":
             yield b'{"status":"success","data":' + (b"true" if explorer.is_synced else b"false") + b"}"
         elif path == "/apps/permanentmessages":
-            async for piece in self._list(asker, ip, store):
-                yield piece
+            async with aclosing(self._list(asker, ip, store)) as pieces:
+                async for piece in pieces:
+                    yield piece
         else:
             yield b'{"status":"error","data":{"message":"no such route"}}'
 
-    async def _list(self, asker: str, ip: str, store: RegistryStore) -> AsyncIterator[bytes]:
+    async def _list(self, asker: str, ip: str, store: RegistryStore) -> AsyncGenerator[bytes, None]:
         yield b'{"status":"success","data":['
         manner = self.manners.get(ip)
         if manner == "stall":
@@ -101,10 +102,10 @@ class SimSource:
             first = await anext(pieces)
             yield HttpBody(200, "", _with(first, pieces))
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
 
-async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     yield first
     async for piece in rest:
         yield piece

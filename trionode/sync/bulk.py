@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Awaitable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import TypeVar
 
 import msgspec
@@ -98,9 +98,10 @@ class BulkSync:
         with trio.move_on_after(ANSWER_LIMIT_S) as limit:
             async with self._http.get(peer.ip, peer.port, SYNCED_PATH) as answer:
                 unpacker = Unpacker(answer.encoding, max_total_bytes=MAX_SMALL_BODY_BYTES)
-                async for piece in answer.pieces:
-                    for unpacked in unpacker.feed(piece):
-                        body += unpacked
+                async with aclosing(answer.pieces) as pieces:
+                    async for piece in pieces:
+                        for unpacked in unpacker.feed(piece):
+                            body += unpacked
         if limit.cancelled_caught:
             raise SourceError(f"no answer within {ANSWER_LIMIT_S:g} s", remedy="ask another peer")
         try:
@@ -182,7 +183,9 @@ class _Patience:
 
     async def open(self, stack: AsyncExitStack, answer: AbstractAsyncContextManager[HttpBody]) -> HttpBody:
         """The head of the answer. Raises SourceError when it does not come."""
-        return await self._within(stack.enter_async_context(answer))
+        opened = await self._within(stack.enter_async_context(answer))
+        await stack.enter_async_context(aclosing(opened.pieces))
+        return opened
 
     async def piece(self, answer: HttpBody) -> bytes | None:
         """The next piece, None at the end. Raises SourceError when it does not come."""

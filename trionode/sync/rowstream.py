@@ -147,6 +147,8 @@ class Unpacker:
             yield self._counted(piece)
             return
         while piece:
+            if self._zip.eof:
+                raise BadStream("bytes behind the end of the gzip stream")
             try:
                 unpacked = self._zip.decompress(piece, INFLATED_PIECE_BYTES)
             except zlib.error as error:

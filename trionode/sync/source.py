@@ -6,7 +6,7 @@ peer sees who asks. Bodies come as they arrive, still encoded: who reads decides
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -28,11 +28,12 @@ class SourceError(TrionodeError):
 class HttpBody:
     """The answer to one GET: its head, and its body piece by piece."""
 
-    def __init__(self, status: int, encoding: str, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, status: int, encoding: str, pieces: AsyncGenerator[bytes, None]) -> None:
         self.status = status
         self.encoding = encoding
         """Content-Encoding in lower case; empty when there is none."""
         self.pieces = pieces
+        """The body; who stops reading before its end closes it."""
 
 
 class PeerHttp(Protocol):
@@ -91,7 +92,7 @@ class _Exchange:
         encoding = named.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         return HttpBody(event.status_code, encoding, self._pieces())
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         while True:
             event = await self._next()
             if isinstance(event, h11.Data):
