@@ -173,6 +173,9 @@ def _settings_text(layout: Layout, node: NodePlace, overrides: Mapping[str, Any]
             "invite_backoff_s": [2.0, 5.0, 10.0, 15.0],
             "threshold_reached": max(1, min(12, count - 1)),
             "threshold_below": 1,
+            # A small network has few links; registering an app asks for this many.
+            "min_outbound": max(1, min(8, (count - 1) // 2)),
+            "min_inbound": max(1, min(4, (count - 1) // 4)),
         },
         "appstate": {
             "time_scale": 0.01,
@@ -189,6 +192,15 @@ def _settings_text(layout: Layout, node: NodePlace, overrides: Mapping[str, Any]
             "confirmation_poll_interval_s": 2.0,
             "node_list_min_interval_s": 2.0,
             "node_list_retry_s": 1.0,
+        },
+        "explorer": {"tip_interval_s": 1.0, "sync_retry_s": 2.0},
+        "hash_sync": {
+            "retry_s": 3.0,
+            "settle_s": 1.0,
+            "response_extra_ms": 2000,
+            "recheck_blocks": 10,
+            "min_peers": 1,
+            "retry_ladder_blocks": [0, 2, 4, 10, 50],
         },
         "log": {"level": "info"},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
@@ -23,6 +23,7 @@ READY_WITHIN_S = 20.0
 LOOK_EVERY_S = 0.5
 NODE_STOP_S = 3.0
 STUB_STOP_S = 1.0
+BLOCK_INTERVAL_S = 5.0
 
 Show = Callable[[Layout, list[NodeView], float, bool], None]
 """Called after every look: layout, views, seconds since start, whether all nodes agree."""
@@ -31,55 +32,87 @@ Show = Callable[[Layout, list[NodeView], float, bool], None]
 class LocalNetwork:
     """A running local network; nodes are found by number."""
 
-    def __init__(self, layout: Layout, processes: Mapping[int, trio.Process]) -> None:
+    def __init__(self, layout: Layout, starts: trio.MemorySendChannel[tuple[NodePlace, trio.Event]]) -> None:
         self.layout = layout
-        self.processes = processes
+        self.processes: dict[int, trio.Process] = {}
+        self._starts = starts
+
+    async def start(self, *numbers: int) -> None:
+        """Start nodes that were held back, or start stopped ones again; their folders are as they were."""
+        for number in numbers:
+            started = trio.Event()
+            await self._starts.send((self.layout.nodes[number - 1], started))
+            await started.wait()
+
+    async def stop(self, *numbers: int) -> None:
+        """Ask nodes to stop, and wait until they have; `start` starts them again."""
+        for number in numbers:
+            self.processes[number].terminate()
+            await self.processes[number].wait()
 
 
 @asynccontextmanager
 async def local_network(
-    folder: Path, count: int, *, offset: int = 0, seed: int = 1, overrides: Mapping[str, Any] | None = None
+    folder: Path,
+    count: int,
+    *,
+    offset: int = 0,
+    seed: int = 1,
+    overrides: Mapping[str, Any] | None = None,
+    held_back: Collection[int] = (),
+    block_interval_s: float = BLOCK_INTERVAL_S,
 ) -> AsyncIterator[LocalNetwork]:
     """Write the files, start the chain stand-in and `count` nodes, stop everything at the end.
 
-    Raises StartupError when an address is busy or a process does not come up.
+    Nodes `held_back` wait for `LocalNetwork.start`. Raises StartupError when an address is busy or a
+    process does not come up.
     """
     layout = places.plan(folder, count, offset)
     _check_free([(layout.stub_ip, places.DAEMON_PORT), *((n.ip, places.API_PORT) for n in layout.nodes)])
     # Keys of a network on the loopback range guard nothing; a seed makes runs alike.
     places.write(layout, random.Random(seed), overrides)
-    async with child_process(_stub(layout), layout.stub_log, stop_within_s=STUB_STOP_S):
+    command = _stub(layout, block_interval_s)
+    async with child_process(command, layout.stub_log, stop_within_s=STUB_STOP_S):
         await _wait_for_port(layout.stub_ip, places.DAEMON_PORT, layout.stub_log)
-        processes: dict[int, trio.Process] = {}
-        async with _nodes(layout, processes):
-            yield LocalNetwork(layout, processes)
+        async with _nodes(layout) as network:
+            await network.start(*(node.number for node in layout.nodes if node.number not in held_back))
+            yield network
 
 
 @asynccontextmanager
-async def _nodes(layout: Layout, processes: dict[int, trio.Process]) -> AsyncIterator[None]:
-    """All nodes at once: they start together and are stopped together."""
+async def _nodes(layout: Layout) -> AsyncIterator[LocalNetwork]:
+    """Nodes start one by one, as they are asked for, and are stopped together."""
     stop = trio.Event()
+    # A start is handed over when it is waited for, so nothing piles up.
+    send_start, receive_start = trio.open_memory_channel[tuple[NodePlace, trio.Event]](0)
+    network = LocalNetwork(layout, send_start)
 
-    async def keep(node: NodePlace, task_status: trio.TaskStatus[None]) -> None:
+    async def keep(node: NodePlace, started: trio.Event) -> None:
         command = module_command("trionode", "--config", str(node.config), "run")
-        node.log.write_bytes(b"")
         async with child_process(command, node.log, stop_within_s=NODE_STOP_S) as process:
-            processes[node.number] = process
+            network.processes[node.number] = process
             node.pid_file.write_text(f"{process.pid}\n", "ascii")
-            task_status.started()
+            started.set()
             await stop.wait()
         node.pid_file.unlink(missing_ok=True)
 
+    async def starter() -> None:
+        async with trio.open_nursery() as nursery:
+            async for node, started in receive_start:
+                nursery.start_soon(keep, node, started)
+
+    for node in layout.nodes:
+        node.log.write_bytes(b"")
     async with trio.open_nursery() as nursery:
-        for node in layout.nodes:
-            await nursery.start(keep, node)
+        nursery.start_soon(starter)
         try:
-            yield
+            yield network
         finally:
             stop.set()
+            await send_start.aclose()
 
 
-def _stub(layout: Layout) -> list[str]:
+def _stub(layout: Layout, block_interval_s: float) -> list[str]:
     return module_command(
         "trionode.sim.stub_server",
         *("--host", layout.stub_ip),
@@ -87,6 +120,7 @@ def _stub(layout: Layout) -> list[str]:
         *("--bench-port", str(places.BENCH_PORT)),
         *("--control-port", str(places.CONTROL_PORT)),
         *("--nodes", str(layout.node_list)),
+        *("--block-interval-ms", str(round(block_interval_s * 1000))),
         "--ticker",
     )
 
