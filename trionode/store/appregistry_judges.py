@@ -134,6 +134,11 @@ class ProcessJudges:
         self._busy = 0
         self._turn = trio.Lock()
 
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The worker processes there are."""
+        return tuple(worker.process.pid for worker in self._workers)
+
     async def judge(self, groups: Sequence[NameGroup], rules: BatchRules) -> list[list[Judged]]:
         if not self._running or sum(len(group.rows) for group in groups) < SMALL_BATCH:
             return await self._inline.judge(groups, rules)
@@ -195,10 +200,12 @@ class ProcessJudges:
                 self._counters.add("registry.judges.not_started")
                 log.warning("no judging process could be started, judging here", error=str(error))
             self._settled.open()
-            await self._until_idle()
-            self._wanted = trio.Event()
-            self._settled.close()
-            self._workers.clear()
+            try:
+                await self._until_idle()
+            finally:
+                self._wanted = trio.Event()
+                self._settled.close()
+                self._workers.clear()
             nursery.cancel_scope.cancel()
 
     async def _until_idle(self) -> None:
