@@ -1,0 +1,197 @@
+"""Registering and updating apps over HTTP (docs/spec/api.md §8.1, registry.md §10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trionode.registry.formats import format_spec
+from trionode.registry.messages import read_app_message, signed_text
+from trionode.registry.rows import CurrentSpec, TemporaryRow
+from trionode.wire.jsjson import stringify
+
+pytestmark = pytest.mark.trio
+
+COMPONENT = {
+    "name": "web",
+    "description": "pages",
+    "repotag": "library/nginx:1.27",
+    "ports": [36_001],
+    "domains": [""],
+    "environmentParameters": [],
+    "commands": [],
+    "containerPorts": [80],
+    "containerData": "/data",
+    "cpu": 0.5,
+    "ram": 500,
+    "hdd": 5,
+    "repoauth": "",
+}
+
+
+def specification(owner: str, **changes: Any) -> dict[str, Any]:
+    return format_spec(
+        {
+            "version": 8,
+            "name": "shop",
+            "description": "a shop",
+            "owner": owner,
+            "compose": [COMPONENT],
+            "instances": 3,
+            "contacts": [],
+            "geolocation": [],
+            "expire": 88_000,
+            "nodes": [],
+            "staticip": False,
+            "enterprise": "",
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+async def network(node: Any, autojump_clock: Any) -> Any:
+    """A node with enough peers, which send back what they are sent once they are asked for it."""
+    for number in range(1, 9):
+        node.peers.table.put(f"127.{number}.0.1", "16127", "outbound")
+        node.peers.table.put(f"127.{number}.0.2", "16127", "inbound")
+    node.auth = {"zelidauth": await node.sign_in(node.person)}
+    node.answering = True
+    kept: dict[str, Any] = {}
+
+    def broadcast(data: dict[str, Any]) -> None:
+        node.peers.sent.append(data)
+        if data["type"] != "fluxapprequest":
+            kept[data["hash"]] = read_app_message(data)
+        elif node.answering:
+            message = kept[data["hash"]]
+            node.registry._temporaries[message.hash] = TemporaryRow(
+                *(message.hash, message.type, 1, message.spec_text, message.name, "owner"),
+                *(message.timestamp_ms, message.signature, node.now_ms, node.now_ms + 1),
+            )
+
+    node.peers.broadcast_own = broadcast
+    return node
+
+
+def signed(node: Any, spec: dict[str, Any], kind: str = "fluxappregister", age_ms: int = 0) -> dict[str, Any]:
+    timestamp_ms = node.now_ms - age_ms
+    return {
+        "type": kind,
+        "version": 1,
+        "appSpecification": spec,
+        "timestamp": timestamp_ms,
+        "signature": node.person.sign(signed_text(kind, 1, stringify(spec), timestamp_ms)),
+    }
+
+
+async def test_a_registration_is_sent_asked_back_and_answered_with_its_hash(network: Any) -> None:
+    spec = specification(network.person.address)
+    answer = await network.post("/apps/appregister", signed(network, spec), **network.auth)
+    assert answer["status"] == "success"
+    message, request = network.peers.sent
+    assert message["appSpecifications"] == spec
+    assert request == {"type": "fluxapprequest", "version": 1, "hash": answer["data"]}
+    assert message["hash"] == answer["data"]
+    assert len(answer["data"]) == 64
+
+
+async def test_the_specification_is_put_into_its_canonical_form_first(network: Any) -> None:
+    spec = specification(network.person.address)
+    shuffled = {**dict(reversed(spec.items())), "unknown": 1}
+    body = {**signed(network, spec), "appSpecification": shuffled}
+    assert (await network.post("/apps/appregister", body, **network.auth))["status"] == "success"
+
+
+async def test_nobody_sends_it_back(network: Any) -> None:
+    network.answering = False
+    body = signed(network, specification(network.person.address))
+    answer = await network.post("/apps/appregister", body, **network.auth)
+    assert answer["status"] == "error"
+    assert "no peer sent the message back" in answer["data"]["message"]
+
+
+async def test_users_only(network: Any) -> None:
+    body = signed(network, specification(network.person.address))
+    for path in ("/apps/appregister", "/apps/appupdate"):
+        assert await network.post(path, body) == network.refusal
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"signature": ""}, "signature is missing"),
+        ({"type": "fluxappupdate"}, "Invalid type"),
+        ({"version": 2}, "Invalid version"),
+        ({"timestamp": "soon"}, "Invalid timestamp"),
+        ({"appSpecification": "x"}, "no object"),
+        ({"signature": "AAAA"}, "not signed by its owner"),
+        ({"signature": 5}, "Invalid signature"),
+    ],
+)
+async def test_refusals_are_sentences(network: Any, change: dict[str, Any], said: str) -> None:
+    body = {**signed(network, specification(network.person.address)), **change}
+    answer = await network.post("/apps/appregister", body, **network.auth)
+    assert answer["status"] == "error"
+    assert said in answer["data"]["message"]
+    assert network.peers.sent == []
+
+
+@pytest.mark.parametrize(("age_ms", "accepted"), [(3_600_000, True), (3_600_001, False), (-300_001, False)])
+async def test_old_and_future_messages(network: Any, age_ms: int, accepted: bool) -> None:
+    body = signed(network, specification(network.person.address), age_ms=age_ms)
+    answer = await network.post("/apps/appregister", body, **network.auth)
+    assert (answer["status"] == "success") is accepted
+
+
+async def test_somebody_elses_signature(network: Any) -> None:
+    body = signed(network, specification(network.operator.address))
+    answer = await network.post("/apps/appregister", body, **network.auth)
+    assert answer["data"]["name"] == "SIGNATURE_INVALID"
+
+
+@pytest.mark.parametrize("what", ["peers", "daemon", "confirmation"])
+async def test_a_node_that_is_not_ready(network: Any, what: str) -> None:
+    if what == "peers":
+        network.peers.table._rows.clear()
+    elif what == "daemon":
+        network.chain.synced = False
+    else:
+        network.chain.can_send = False
+    body = signed(network, specification(network.person.address))
+    assert (await network.post("/apps/appregister", body, **network.auth))["status"] == "error"
+    assert network.peers.sent == []
+
+
+async def register(network: Any, spec: dict[str, Any]) -> None:
+    await network.registry.put_current(CurrentSpec("shop", stringify(spec), "ab" * 32, 2_090_000))
+
+
+async def test_updates(network: Any) -> None:
+    mine = specification(network.person.address)
+    await register(network, mine)
+    taken = await network.post("/apps/appregister", signed(network, mine), **network.auth)
+    assert taken["data"]["name"] == "NAME_TAKEN"
+    larger = specification(network.person.address, instances=5)
+    answer = await network.post("/apps/appupdate", signed(network, larger, "fluxappupdate"), **network.auth)
+    assert answer["status"] == "success", answer
+    await register(network, specification(network.operator.address))
+    stolen = await network.post("/apps/appupdate", signed(network, larger, "fluxappupdate"), **network.auth)
+    assert stolen["data"]["name"] == "SIGNATURE_NOT_OWNER"
+
+
+async def test_an_update_of_nothing(network: Any) -> None:
+    body = signed(network, specification(network.person.address), "fluxappupdate")
+    answer = await network.post("/apps/appupdate", body, **network.auth)
+    assert "no app 'shop' to update" in answer["data"]["message"]
+
+
+async def test_the_version_changes_only_to_the_latest(network: Any) -> None:
+    mine = specification(network.person.address)
+    await register(network, mine)
+    part = {**COMPONENT, "tiered": False}
+    older = format_spec({**mine, "version": 6, "compose": [part]})
+    body = signed(network, older, "fluxappupdate")
+    answer = await network.post("/apps/appupdate", body, **network.auth)
+    assert "not to 6" in answer["data"]["message"]
