@@ -172,10 +172,14 @@ def load_deviations(path: Path = HERE / "deviations.toml") -> dict[str, Deviatio
 
 def kind_of(document: Mapping[str, Any], stem: str) -> str:
     """The kind whose runners know at least half of the sections, else what the file calls itself."""
-    for kind in sorted({kind for kind, _ in SECTIONS}, key=lambda kind: kind != stem):
+    def known(kind: str) -> int:
+        return sum((kind, name) in SECTIONS for name in document.keys() - INFORMATION.get(kind, frozenset()))
+
+    kinds = {kind for kind, _ in SECTIONS}
+    # several kinds may know a section of that name: the file's own name decides, then who knows most
+    for kind in sorted(kinds, key=lambda kind: (kind != stem, -known(kind), kind)):
         sections = document.keys() - INFORMATION.get(kind, frozenset())
-        known = sum((kind, name) in SECTIONS for name in sections)
-        if known and 2 * known >= len(sections):
+        if known(kind) and 2 * known(kind) >= len(sections):
             return kind
     return stem
 

@@ -127,7 +127,8 @@ def test_an_unknown_field_fails(runner: Any, wire: dict[str, Any], tmp_path: Pat
 
 
 def test_an_unknown_section_fails(runner: Any, wire: dict[str, Any], tmp_path: Path) -> None:
-    results = run(runner, tmp_path, {"keys": wire["keys"], "novelty": [{"a": 1}]})
+    part = {name: wire[name] for name in ("keys", "envelopes")}
+    results = run(runner, tmp_path, {**part, "novelty": [{"a": 1}]})
     assert [o.detail for o in results["novelty"]] == ["unknown section of a wire file"]
 
 
