@@ -42,7 +42,7 @@ class Opened(msgspec.Struct, frozen=True):
     previous: Spec | None = None
 
 
-class BatchRow(msgspec.Struct, frozen=True):
+class BatchRow(msgspec.Struct, frozen=True, gc=False):
     """A message as the peer gave it, with our own facts of its payment."""
 
     data: dict[str, Any]
@@ -53,7 +53,7 @@ class BatchRow(msgspec.Struct, frozen=True):
     opened: Spec | None = None
 
 
-class NameGroup(msgspec.Struct, frozen=True):
+class NameGroup(msgspec.Struct, frozen=True, gc=False):
     """All messages of one name in a chunk, ascending by height and hash, and what was there before.
 
     `history` are the stored messages of that name by height; `owner_before` is whom it belonged to before
@@ -74,7 +74,7 @@ class BatchRules(msgspec.Struct, frozen=True):
     constants: Constants = MAINNET
 
 
-class Judged(msgspec.Struct, frozen=True):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one message of a group: a row to store, or why not."""
 
     hash: str

@@ -39,7 +39,7 @@ _LOOK_UP_SLICE = 2_000
 MOST_PARKED = 2_000
 
 
-class MessageVerdict(msgspec.Struct, frozen=True):
+class MessageVerdict(msgspec.Struct, frozen=True, gc=False):
     """What became of one message of a batch; `rejection` says why it was refused."""
 
     hash: str

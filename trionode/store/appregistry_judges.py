@@ -39,7 +39,6 @@ has to wait for another with a heavy part."""
 
 IDLE_S = 60.0
 MOST_WORKERS = 4
-WORKER_NICENESS = 5
 
 _LENGTH = struct.Struct(">I")
 _RECEIVE_BYTES = 1 << 18

@@ -8,6 +8,7 @@ pipes. It ends with its input.
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import signal
 import struct
@@ -17,6 +18,8 @@ from typing import IO, Any
 from trionode.registry.batch import judge_groups
 
 LENGTH = struct.Struct(">I")
+NICENESS = 5
+"""Whoever serves peers goes before whoever catches up."""
 
 
 def read_frame(source: IO[bytes]) -> Any:
@@ -38,6 +41,7 @@ def frame(value: Any) -> bytes:
 def main() -> int:
     # An interrupt from the terminal is for the node, which then closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
     gc.freeze()
     while True:
         request = read_frame(sys.stdin.buffer)
