@@ -172,6 +172,7 @@ def load_deviations(path: Path = HERE / "deviations.toml") -> dict[str, Deviatio
 
 def kind_of(document: Mapping[str, Any], stem: str) -> str:
     """The kind whose runners know at least half of the sections, else what the file calls itself."""
+
     def known(kind: str) -> int:
         return sum((kind, name) in SECTIONS for name in document.keys() - INFORMATION.get(kind, frozenset()))
 
