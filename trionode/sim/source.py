@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import trio
 
 from trionode.chain.explorer import Explorer
+from trionode.registry.rows import PermanentRow
 from trionode.sim.network import VirtualNetwork
 from trionode.store.registry_port import RegistryStore
 from trionode.sync.source import HttpBody, SourceError
@@ -71,20 +72,22 @@ class SimHttp:
             await trio.sleep_forever()
         comma = ""
         piece: list[str] = []
-        async for row in store.stream_permanents():
-            text = row.json_text()
-            if manner == "lie":
-                text = text.replace('"timestamp":', '"timestamp":1', 1)
-            piece.append(comma + text)
-            comma = ","
-            if len(piece) == PIECE_ROWS:
-                yield utf8("".join(piece))
-                piece.clear()
-                await trio.sleep(PIECE_S)
-                if self._network.blocked(ip, asker) is not None:
-                    await trio.sleep_forever()
-                if manner == "break":
-                    return
+        rows = cast("AsyncGenerator[PermanentRow, None]", store.stream_permanents())
+        async with aclosing(rows):
+            async for row in rows:
+                text = row.json_text()
+                if manner == "lie":
+                    text = text.replace('"timestamp":', '"timestamp":1', 1)
+                piece.append(comma + text)
+                comma = ","
+                if len(piece) == PIECE_ROWS:
+                    yield utf8("".join(piece))
+                    piece.clear()
+                    await trio.sleep(PIECE_S)
+                    if self._network.blocked(ip, asker) is not None:
+                        await trio.sleep_forever()
+                    if manner == "break":
+                        return
         yield utf8("".join(piece)) + b"]}"
 
 

@@ -18,7 +18,7 @@ LIST_START = b'"data":['
 MAX_HEAD_BYTES = 64 * 1024
 MAX_OBJECT_BYTES = 4 * 1024 * 1024
 MAX_TOTAL_BYTES = 1 << 30
-INFLATED_PIECE_BYTES = 256 * 1024
+INFLATED_PIECE_BYTES = 64 * 1024
 
 # On to the next brace that is not in a string. Possessive: a failure costs one pass, not many.
 _TO_BRACE = re.compile(rb'[^"{}]*+(?:"(?:[^"\\]++|\\.)*+"[^"{}]*+)*+([{}])', re.DOTALL).match

@@ -1,0 +1,29 @@
+"""The stories of the hash sync hold, and tell the same twice (docs/spec/registry.md §12)."""
+
+from __future__ import annotations
+
+import pytest
+
+from trionode.sim.scenario import Scenario, run_scenario
+from trionode.sim.scenarios.hashes import (
+    CUT_OFF,
+    KILLED_IN_BULK,
+    LATE_JOINER,
+    LATE_JOINER_BULK,
+    PEER_STALLS,
+    PEERS_LIE,
+    ROW_RESET,
+)
+
+STORIES = (LATE_JOINER, LATE_JOINER_BULK, CUT_OFF, ROW_RESET, PEERS_LIE, PEER_STALLS, KILLED_IN_BULK)
+
+
+@pytest.mark.parametrize("scenario", STORIES, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_story_holds(scenario: Scenario, seed: int) -> None:
+    assert run_scenario(scenario, seed=seed).delivered > 0
+
+
+def test_a_run_can_be_told_again() -> None:
+    first, second = (run_scenario(CUT_OFF, seed=3) for _ in range(2))
+    assert (first.trace, first.trace_lines) == (second.trace, second.trace_lines)
