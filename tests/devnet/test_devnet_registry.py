@@ -7,7 +7,6 @@ that were away catch up, and an unknown payment is asked for again.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import random
 import signal
@@ -15,19 +14,16 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import trio
 
 from trionode.devnet.control import control, mine, pay
-from trionode.devnet.layout import API_PORT, NodePlace
+from trionode.devnet.layout import NodePlace
 from trionode.devnet.network import LocalNetwork, local_network
 from trionode.devnet.observe import fetch
-from trionode.registry.formats import format_spec
-from trionode.registry.messages import signed_text
+from trionode.devnet.registering import ask, sign_in, signed_request, specification
 from trionode.runtime.clock import SystemClock
-from trionode.wire.jsjson import stringify
 from trionode.wire.keys import NodeKey
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -45,78 +41,9 @@ CUT_OFF = 4
 UNKNOWN = "ab" * 32
 
 
-def specification(name: str, **changes: Any) -> dict[str, Any]:
-    """What an owner would register, in canonical form."""
-    component = {
-        "name": "web",
-        "description": "pages",
-        "repotag": "library/nginx:1.27",
-        "ports": [36_001],
-        "domains": [""],
-        "environmentParameters": [],
-        "commands": [],
-        "containerPorts": [80],
-        "containerData": "/data",
-        "cpu": 0.5,
-        "ram": 500,
-        "hdd": 5,
-        "repoauth": "",
-    }
-    return format_spec(
-        {
-            "version": 8,
-            "name": name,
-            "description": "a shop",
-            "owner": OWNER.address,
-            "compose": [component],
-            "instances": 3,
-            "contacts": [],
-            "geolocation": [],
-            "expire": 88_000,
-            "nodes": [],
-            "staticip": False,
-            "enterprise": "",
-            **changes,
-        }
-    )
-
-
-def ask(place: NodePlace, method: str, path: str, body: Any = None, **headers: str) -> dict[str, Any]:
-    """The whole envelope of an answer; bodies go as text/plain, as established clients send them."""
-    connection = http.client.HTTPConnection(place.ip, API_PORT, timeout=20)
-    try:
-        text = None if body is None else json.dumps(body)
-        connection.request(
-            method,
-            path,
-            body=text,
-            headers={"x-apicache-bypass": "1", "Content-Type": "text/plain", **headers},
-        )
-        answer = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-    assert isinstance(answer, dict)
-    return answer
-
-
-def sign_in(place: NodePlace) -> str:
-    phrase = ask(place, "GET", "/id/emergencyphrase")["data"]
-    session = {"zelid": OWNER.address, "loginPhrase": phrase, "signature": OWNER.sign(phrase)}
-    assert ask(place, "POST", "/id/verifylogin", session)["status"] == "success"
-    return urlencode(session)
-
-
 def request_of(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """A signed request to register or update."""
-    timestamp_ms = SystemClock().now_ms()
-    signature = OWNER.sign(signed_text(kind, 1, stringify(spec), timestamp_ms))
-    return {
-        "type": kind,
-        "version": 1,
-        "appSpecification": spec,
-        "timestamp": timestamp_ms,
-        "signature": signature,
-    }
+    """A request of the owner, signed now."""
+    return signed_request(kind, spec, OWNER, SystemClock().now_ms())
 
 
 def registered(place: NodePlace, name: str) -> dict[str, Any] | None:
@@ -156,6 +83,7 @@ async def test_registration_payment_and_those_who_were_away(tmp_path: Path) -> N
         layout = network.layout
         nodes = layout.nodes
         early = [node for node in nodes if node.number != LATE]
+
         # 03: every node follows the tip
         def at_the_tip() -> bool:
             return all(fetch(node.ip, "/explorer/issynced") is True for node in early)
@@ -180,8 +108,8 @@ async def test_registration_payment_and_those_who_were_away(tmp_path: Path) -> N
         first = next(node for node in early if node.number != CUT_OFF and may_register(node))
 
         # 08: refusals are sentences; a valid registration gives the hash to pay
-        session = await trio.to_thread.run_sync(sign_in, first)
-        spec = specification("devshop")
+        session = await trio.to_thread.run_sync(sign_in, first, OWNER)
+        spec = specification("devshop", OWNER)
         request = request_of("fluxappregister", spec)
 
         async def submit(what: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +169,7 @@ async def test_registration_payment_and_those_who_were_away(tmp_path: Path) -> N
         await until(network, "resolved again", lambda: resolved(nodes[LATE - 1], app_hash), 120)
 
         # An update by its owner, and one by somebody else
-        changed = specification("devshop", description="a bigger shop")
+        changed = specification("devshop", OWNER, description="a bigger shop")
         update = await submit("appupdate", request_of("fluxappupdate", changed))
         assert update["status"] == "success", update
         await trio.to_thread.run_sync(pay, layout, update["data"])

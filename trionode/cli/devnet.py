@@ -58,8 +58,9 @@ def _introduce(layout: Any) -> None:
     for node in layout.nodes:
         click.echo(f"  node {node.number}: API {node.api}  log {_short(node.log)}")
     click.echo("long times run 100 times faster here (appstate.time_scale = 0.01): a location lives 75 s")
+    click.echo("the app `shop` is registered at one node and paid: watch it come into force on all")
     click.echo("look around, in another terminal:")
-    for words in ("status", "peers", "apps", "explain shop", "events --follow"):
+    for words in ("status", "peers", "apps", "apps show shop", "explain shop", "hashes", "events --follow"):
         click.echo(f"  trionode --config {config} {words}")
     click.echo(f"  curl {first.api}/apps/locations")
     click.echo("Ctrl-C stops everything")
@@ -94,6 +95,9 @@ class _Lines:
         )
         if agree:
             line = f"all {len(views)} nodes agree on {len(layout.expected_locations)} locations"
+        known = frozenset[str].intersection(*(view.registered for view in views))
+        if known:
+            line += f"; registered, known to all: {' '.join(sorted(known))}"
         if line != self._last:
             click.echo(f"[{elapsed_s:5.1f} s] {line}")
             self._last = line
@@ -127,14 +131,14 @@ class _LiveTable:
             else "not agreed"
         )
         table = Table(title=f"local network, {elapsed_s:.0f} s, {verdict}")
-        for heading in ("node", "address", "can send", "apps seen"):
+        for heading in ("node", "address", "can send", "apps running", "registered"):
             table.add_column(heading)
         for heading in ("out", "in", "height", "locations"):
             table.add_column(heading, justify="right")
         for view in views:
             place = view.place
             if not view.answers:
-                table.add_row(str(place.number), place.ip, "-", "does not answer", "-", "-", "-", "-")
+                table.add_row(str(place.number), place.ip, "-", "does not answer", *"-----")
                 continue
             names = sorted({name for name, _ in view.locations})
             table.add_row(
@@ -142,6 +146,7 @@ class _LiveTable:
                 place.ip,
                 "yes" if view.can_send else "no",
                 " ".join(names),
+                " ".join(sorted(view.registered)),
                 str(view.outbound),
                 str(view.inbound),
                 str(view.height),

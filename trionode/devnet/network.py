@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from http.client import HTTPException
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,21 @@ from trionode.devnet import layout as places
 from trionode.devnet.layout import Layout, NodePlace
 from trionode.devnet.observe import NodeView, agreed, look
 from trionode.devnet.processes import child_process, module_command
-from trionode.errors import StartupError
+from trionode.devnet.registering import ready_node, register_and_pay, specification
+from trionode.errors import StartupError, TrionodeError
+from trionode.runtime.clock import SystemClock
+from trionode.runtime.logs import get_logger
+from trionode.wire.keys import NodeKey
 
 READY_WITHIN_S = 20.0
 LOOK_EVERY_S = 0.5
 NODE_STOP_S = 3.0
 STUB_STOP_S = 1.0
 BLOCK_INTERVAL_S = 5.0
+REGISTERED_APP = "shop"
+REGISTER_WITHIN_S = 30.0
+
+log = get_logger("devnet")
 
 Show = Callable[[Layout, list[NodeView], float, bool], None]
 """Called after every look: layout, views, seconds since start, whether all nodes agree."""
@@ -173,6 +182,7 @@ async def show_until_signal(
                     return
 
             nursery.start_soon(end_on_signal)
+            nursery.start_soon(_register_an_app, network.layout)
             begin = trio.current_time()
             with trio.move_on_after(stop_after_s if stop_after_s is not None else inf):
                 while not (until_agreed and ever_agreed):
@@ -183,3 +193,30 @@ async def show_until_signal(
                     await trio.sleep(LOOK_EVERY_S)
             nursery.cancel_scope.cancel(reason="finished")
     return ever_agreed
+
+
+async def _register_an_app(layout: Layout) -> None:
+    """Register and pay for one app at the first node that is ready, so that there is one to look at.
+
+    What goes wrong is told and left: the network is worth looking at without it.
+    """
+    owner = NodeKey.generate(random.Random("owner of the local network"), compressed=True)
+    spec = specification(REGISTERED_APP, owner)
+
+    def attempt() -> bool:
+        place = ready_node(layout)
+        if place is None:
+            return False
+        register_and_pay(place, layout, spec, owner, SystemClock().now_ms())
+        return True
+
+    problem: Exception | None = None
+    with trio.move_on_after(REGISTER_WITHIN_S):
+        while True:
+            try:
+                if await trio.to_thread.run_sync(attempt, abandon_on_cancel=True):
+                    return
+            except (OSError, HTTPException, ValueError, KeyError, TrionodeError) as error:
+                problem = error
+            await trio.sleep(LOOK_EVERY_S)
+    log.warning("no app could be registered", app=REGISTERED_APP, problem=str(problem))

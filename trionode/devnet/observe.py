@@ -15,7 +15,10 @@ TIMEOUT_S = 2.0
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """One node as seen from outside. `locations` is None while it does not answer."""
+    """One node as seen from outside. `locations` is None while it does not answer.
+
+    `registered`: names of the apps whose specification is in force there.
+    """
 
     place: NodePlace
     outbound: int = 0
@@ -23,6 +26,7 @@ class NodeView(msgspec.Struct, frozen=True):
     height: int | None = None
     can_send: bool = False
     locations: frozenset[tuple[str, str]] | None = None
+    registered: frozenset[str] = frozenset()
 
     @property
     def answers(self) -> bool:
@@ -52,6 +56,7 @@ def _ask(place: NodePlace) -> NodeView:
     try:
         status = fetch(place.ip, "/trionode/status")
         rows = fetch(place.ip, "/apps/locations")
+        specs = fetch(place.ip, "/apps/globalappsspecifications")
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return NodeView(place)
     peers, chain = status["peers"], status["chain"]
@@ -62,6 +67,7 @@ def _ask(place: NodePlace) -> NodeView:
         height=chain["height"],
         can_send=bool(chain["canSend"]),
         locations=frozenset((row["name"], row["ip"]) for row in rows),
+        registered=frozenset(spec["name"] for spec in specs),
     )
 
 
