@@ -43,7 +43,7 @@ def run(runner: Any, tmp_path: Path, document: Any, name: str = "hidden.json") -
     return results
 
 
-@pytest.mark.parametrize("name", ["wire.json", "events.json"])
+@pytest.mark.parametrize("name", ["wire.json", "events.json", "registry.json"])
 def test_file_conforms_whole(runner: Any, name: str) -> None:
     results = runner.run_file(VECTORS / name)
     assert failures(results) == []
