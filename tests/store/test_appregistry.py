@@ -311,6 +311,22 @@ class FullStore(MemoryRegistryStore):
 
 
 @pytest.mark.trio
+async def test_a_registration_that_cannot_be_stored_drops_its_updates(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    store = FullStore()
+    house = House(store)
+    registry = await house.start(nursery)
+    assert (await registry.ingest_temporary(signed(registers=False, at_ms=T + 1))).status == "queued"
+    await registry.ingest_temporary(signed())
+    row = house.pay(signed(), HEIGHT - 1)
+    store.full = True
+    with pytest.raises(StoreError):
+        await promote(registry, row)
+    assert len(registry.pending) == 0
+
+
+@pytest.mark.trio
 async def test_what_could_not_be_stored_did_not_happen(autojump_clock: Any, nursery: trio.Nursery) -> None:
     store = FullStore()
     house = House(store)

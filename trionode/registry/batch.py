@@ -35,13 +35,6 @@ Verdict = Literal["accepted", "rejected", "known", "not_on_chain", "no_value", "
 it does not know the amount. `unread`: no message at all."""
 
 
-class Opened(msgspec.Struct, frozen=True):
-    """What a secure node found inside an enterprise specification; None where it could not look."""
-
-    spec: Spec | None = None
-    previous: Spec | None = None
-
-
 class BatchRow(msgspec.Struct, frozen=True, gc=False):
     """A message as the peer gave it, with our own facts of its payment."""
 

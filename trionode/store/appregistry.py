@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 import trio
 
-from trionode.config.tree import RegistrySettings
+from trionode.errors import StoreError
 from trionode.registry.batch import CHUNK_MESSAGES, BatchRules
 from trionode.registry.changes import (
     AddPermanents,
@@ -86,18 +86,17 @@ class AppRegistry:
         counters: Counters,
         *,
         daemon_height: Callable[[], int],
-        settings: RegistrySettings | None = None,
         constants: Constants = MAINNET,
         judges: Judges | None = None,
         local_apps: LocalApps | None = None,
         opener: EnterpriseOpener | None = None,
         forget_install_errors: Callable[[str], Awaitable[object]] | None = None,
     ) -> None:
-        settings = settings or constants.registry
         self.store = store
         self.constants = constants
         self.current = CurrentSpecs(constants)
-        self.temporaries = Temporaries(store, clock, counters, settings.temporary_message_ttl_s)
+        lifetime_s = constants.registry.temporary_message_ttl_s
+        self.temporaries = Temporaries(store, clock, counters, lifetime_s)
         self.pending = PendingUpdates()
         self._clock = clock
         self._bus = bus
@@ -160,7 +159,11 @@ class AppRegistry:
             if decided is None or decided.permanent is None:
                 return False
             name = decided.permanent.name
-            await self._carry_out(decided)
+            try:
+                await self._carry_out(decided)
+            except StoreError:
+                self.pending.drop(name)
+                raise
         if decided.queue == "replay":
             await self._replay(name)
         return True
