@@ -14,7 +14,7 @@ from trionode.registry.constants import Constants
 from trionode.registry.reasons import Rejection
 from trionode.registry.rows import CurrentSpec
 from trionode.store.registry_port import RegistryStore
-from trionode.sync.hashsync import HashSyncStatus
+from trionode.sync.report import HashSyncStatus
 
 
 class ExplorerPort(Protocol):
