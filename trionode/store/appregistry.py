@@ -95,8 +95,7 @@ class AppRegistry:
         self.store = store
         self.constants = constants
         self.current = CurrentSpecs(constants)
-        lifetime_s = constants.registry.temporary_message_ttl_s
-        self.temporaries = Temporaries(store, clock, counters, lifetime_s)
+        self.temporaries = Temporaries(store, clock, counters, constants.registry.temporary_message_ttl_s)
         self.pending = PendingUpdates()
         self._clock = clock
         self._bus = bus
@@ -169,8 +168,7 @@ class AppRegistry:
         return True
 
     async def promote_rows(self, rows: Sequence[HashRow]) -> Sequence[HashRow]:
-        """`promote` every new payment of a block; those whose message we do not have, if any, are told
-        on the bus and returned. Raises StoreError."""
+        """`promote` every new payment of a block; returns, and tells, those without. Raises StoreError."""
         missed = [
             row for row in rows if not await self.promote(row.hash, row.txid, row.height, row.value_sat)
         ]
