@@ -85,6 +85,7 @@ class FakePeer:
     def __init__(self, ip: str, source: str = "random") -> None:
         self.ip, self.port, self.source = ip, 16127, source
         self.key = peer_key(ip, self.port)
+        self.direction = "inbound" if source == "inbound" else "outbound"
         self.closing = False
 
 

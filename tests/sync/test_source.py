@@ -43,7 +43,7 @@ async def head_of(stream: trio.SocketStream) -> bytes:
 async def read(port: int) -> tuple[int, str, bytes]:
     source = HttpSource(source_ip=OWN_IP)
     async with (
-        source.get(SERVER_IP, port, "/apps/permanentmessages") as body,
+        source.get(SERVER_IP, port, LIST_PATH) as body,
         aclosing(body.pieces) as pieces,
     ):
         return body.status, body.encoding, b"".join([piece async for piece in pieces])

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 import trio
 
 from trionode.config.tree import Settings
@@ -28,8 +27,9 @@ from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 from trionode.sync.bulk import BULK_PEERS, BulkSync
 from trionode.sync.hashrun import HashRun
+from trionode.sync.newhashes import NewHashes
 from trionode.sync.ports import ChainReader, Peers, Registry
-from trionode.sync.report import SyncReport
+from trionode.sync.report import HashSyncStatus, SyncReport
 from trionode.sync.source import PeerHttp
 from trionode.wire.keys import NodeKey
 
@@ -44,34 +44,6 @@ CAPABILITY = "chain:capability"
 ENOUGH_PEERS, TOO_FEW_PEERS = "peers:thresholdReached", "peers:belowThreshold"
 UNRESOLVED, CHANGED = "registry:hashesUnresolved", "explorer:hashesChanged"
 EVENTS = (BLOCK, SYNCED, CAPABILITY, ENOUGH_PEERS, TOO_FEW_PEERS, UNRESOLVED, CHANGED)
-
-
-class HashSyncStatus(msgspec.Struct, frozen=True):
-    """Where the sync stands. `left` counts down while a run is under way."""
-
-    is_running: bool
-    left: int
-    is_done: bool
-    is_ready: bool
-    is_degraded: bool
-    attempt: int
-    next_retry_height: int | None
-    last_error: str | None
-    last: SyncReport | None
-
-    def document(self) -> dict[str, Any]:
-        """For routes."""
-        return {
-            "running": self.is_running,
-            "left": self.left,
-            "done": self.is_done,
-            "ready": self.is_ready,
-            "degraded": self.is_degraded,
-            "attempt": self.attempt,
-            "nextRetryHeight": self.next_retry_height,
-            "lastError": self.last_error,
-            "last": None if self.last is None else self.last.document(),
-        }
 
 
 class HashSync:
@@ -111,6 +83,15 @@ class HashSync:
             peers=peers,
             facts=facts,
             bulk=BulkSync(http, counters, rng),
+            counters=counters,
+            clock=clock,
+            rng=rng,
+            key=key,
+        )
+        self._new_hashes = NewHashes(
+            self._settings,
+            store=self._store,
+            peers=peers,
             counters=counters,
             clock=clock,
             rng=rng,
@@ -192,6 +173,7 @@ class HashSync:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, news)
+                nursery.start_soon(self._new_hashes.run)
                 await self._work()
 
     async def _work(self) -> None:
@@ -228,6 +210,8 @@ class HashSync:
                 self._degraded = True
         elif event.name in (UNRESOLVED, CHANGED) and self._done:
             self._next_retry_height = 0
+            if event.name == UNRESOLVED and self._facts.can_send:
+                self._new_hashes.ask(self._explorer.scanned_height)
 
     def _on_block(self, height: int) -> None:
         if not self._degraded:

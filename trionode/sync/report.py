@@ -62,3 +62,31 @@ class SyncReport(msgspec.Struct, frozen=True):
             "tookSeconds": round(self.took_s, 3),
             "why": list(self.why),
         }
+
+
+class HashSyncStatus(msgspec.Struct, frozen=True):
+    """Where the sync stands. `left` counts down while a run is under way."""
+
+    is_running: bool
+    left: int
+    is_done: bool
+    is_ready: bool
+    is_degraded: bool
+    attempt: int
+    next_retry_height: int | None
+    last_error: str | None
+    last: SyncReport | None
+
+    def document(self) -> dict[str, Any]:
+        """For routes."""
+        return {
+            "running": self.is_running,
+            "left": self.left,
+            "done": self.is_done,
+            "ready": self.is_ready,
+            "degraded": self.is_degraded,
+            "attempt": self.attempt,
+            "nextRetryHeight": self.next_retry_height,
+            "lastError": self.last_error,
+            "last": None if self.last is None else self.last.document(),
+        }
