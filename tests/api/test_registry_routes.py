@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from trionode.chain.explorerstate import ExplorerError, ExplorerStatus
 from trionode.registry.formats import format_spec
@@ -145,24 +147,31 @@ async def test_an_empty_list_is_a_list(node: Any) -> None:
         assert await node.data(f"/apps/{path}") == []
 
 
-async def test_a_client_that_leaves_lets_go_of_the_rows(node: Any) -> None:
+async def test_a_client_that_leaves_half_way_lets_go_of_the_rows(node: Any) -> None:
     await node.registry.add_permanents([paid(number) for number in range(450)])
-    closed: list[bool] = []
+    closed = trio.Event()
     stream = node.registry.stream_permanents
 
-    async def watched(**filters: Any) -> Any:
+    async def endless(**filters: Any) -> Any:
         try:
             async for row in stream(**filters):
                 yield row
+            await trio.sleep_forever()
         finally:
-            closed.append(True)
+            closed.set()
 
-    node.registry.stream_permanents = watched
+    node.registry.stream_permanents = endless
     head = await node.client.head("/apps/permanentmessages")
     assert head.status_code == 200
-    assert closed == [], "nothing was begun"
-    await node.data("/apps/permanentmessages")
-    assert closed == [True]
+    assert not closed.is_set(), "nothing was begun"
+    request = node.raw("GET", "/apps/permanentmessages")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(request.run)
+        while len(request.chunks) < 2:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        request.leave()
+        with trio.fail_after(5):
+            await closed.wait()
 
 
 @pytest.mark.parametrize(
