@@ -91,12 +91,11 @@ def messages(count: int, rng: random.Random) -> Iterator[tuple[HashRow, dict[str
     step = max(1, (LAST_HEIGHT - FIRST_HEIGHT) // count)
     for number in range(count):
         height = FIRST_HEIGHT + number * step
-        updates = bool(apps) and rng.random() < UPDATES
-        if updates:
-            version, name, key, since = rng.choice(apps[-5000:])
-            if since >= height:
-                updates = False
-        if not updates:
+        chosen = rng.choice(apps[-5000:]) if apps and rng.random() < UPDATES else None
+        updates = chosen is not None and chosen[3] < height
+        if chosen is not None and updates:
+            version, name, key, _ = chosen
+        else:
             version = rng.choices(tuple(VERSIONS), tuple(VERSIONS.values()))[0]
             name, key = f"App{number}x{rng.randrange(1 << 30):x}", rng.choice(keys)
             apps.append((version, name, key, height))
