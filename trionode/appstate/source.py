@@ -1,4 +1,4 @@
-"""One address of the location index: its facts, and the rows that follow from them (docs/spec/events.md §6)."""
+"""One address of the location index: its facts, and the rows they give (docs/spec/events.md §6)."""
 
 from __future__ import annotations
 
