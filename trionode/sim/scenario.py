@@ -141,8 +141,10 @@ def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None) -> 
 
 def cause_of(error: BaseException) -> str:
     """The first single error inside nested groups, with its notes."""
+    notes: list[str] = []
     while isinstance(error, BaseExceptionGroup):
+        notes += getattr(error, "__notes__", [])
         error = error.exceptions[0]
     text = error.one_line() if isinstance(error, TrionodeError) else f"{type(error).__name__}: {error}"
-    notes = getattr(error, "__notes__", [])
+    notes += getattr(error, "__notes__", [])
     return " ".join([text, *(f"({note})" for note in notes)])
