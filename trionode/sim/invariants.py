@@ -19,7 +19,8 @@ from trionode.appstate.changes import Change, PutCopy, PutEvent
 from trionode.appstate.documents import EVICTED, EventRow, Signed
 from trionode.appstate.view import Document, view
 from trionode.errors import TrionodeError, WireError
-from trionode.sim.link import VirtualLink, VirtualMessage
+from trionode.sim.link import VirtualLink
+from trionode.sim.message import VirtualMessage
 from trionode.wire.envelope import decode_envelope
 from trionode.wire.jsjson import parse
 from trionode.wire.jsnumber import number_text
