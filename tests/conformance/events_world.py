@@ -241,7 +241,7 @@ def sync_record(world: World, case: Any, label: str) -> BatchRecord | None:
     fields(
         case,
         "",
-        "type envelope_timestamp pubKey signature data receivedAt createdAt ip dedupKey broadcastedAt expireAt",
+        "type ip dedupKey data envelope_timestamp pubKey signature broadcastedAt createdAt receivedAt expireAt",
     )
     item: dict[str, JsValue] = {name: case[name] for name in ("type", "ip") if name in case}
     for name in ("createdAt", "receivedAt"):
