@@ -238,11 +238,8 @@ def sync(world: World, number: int, op: Any) -> tuple[bool, list[str]]:
 
 def sync_record(world: World, case: Any, label: str) -> BatchRecord | None:
     """One record as a node would hand it to the rules; None when its verification fails."""
-    fields(
-        case,
-        "",
-        "type ip dedupKey data envelope_timestamp pubKey signature broadcastedAt createdAt receivedAt expireAt",
-    )
+    dates = "broadcastedAt createdAt receivedAt expireAt"
+    fields(case, "", f"type ip dedupKey data envelope_timestamp pubKey signature {dates}")
     item: dict[str, JsValue] = {name: case[name] for name in ("type", "ip") if name in case}
     for name in ("createdAt", "receivedAt"):
         if name in case:
