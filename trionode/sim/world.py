@@ -311,9 +311,9 @@ class World:
     def _key_of(self, address: str) -> str | None:
         return self._keys.get(address)
 
-    def _name_of(self, ip: str) -> str:
+    def _name_of(self, ip: str) -> str | None:
         node = self._by_ip.get(ip)
-        return node.name if node is not None else ip
+        return node.name if node is not None else None
 
     def _violate(self, node: str, what: str) -> None:
         if self.failure is None:
