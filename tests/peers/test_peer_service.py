@@ -116,7 +116,7 @@ async def test_a_duplicate_of_a_live_peer_is_refused(autojump_clock: Any, world:
 async def test_a_duplicate_of_a_dead_peer_replaces_it(autojump_clock: Any, world: Any) -> None:
     node = await world.start_node()
     first = await world.visit(node)
-    node.service.table.get("198.51.100.1:16127").missed_pongs = 3
+    node.service.table.get("198.51.100.1:16127").pinger.missed = 3
     second = await world.visit(node)
     await trio.sleep(0.1)
     assert (first.code, first.reason) == (4001, "replaced")
@@ -241,7 +241,7 @@ async def test_three_unanswered_pings_end_a_link_at_the_third(autojump_clock: An
     assert trio.current_time() - start == pytest.approx(45.1)
     assert dead.link.pings_seen == 2
     assert (alive.code, alive.link.pings_seen) == (None, 3)
-    assert node.service.table.get("198.51.100.1:16127").missed_pongs == 0
+    assert node.service.table.get("198.51.100.1:16127").pinger.missed == 0
 
 
 async def test_a_late_pong_saves_the_link(autojump_clock: Any, world: Any) -> None:
@@ -343,7 +343,7 @@ async def test_ephemeral_links_stay_apart(autojump_clock: Any, world: Any) -> No
         await trio.sleep(60)
         assert not peer.gone
         far = other.service.table.get("203.0.113.1:16127")
-        assert far.missed_pongs == 0
+        assert far.pinger.missed == 0
     assert peer.gone
     await trio.testing.wait_all_tasks_blocked()
     assert len(other.service.table) == 0
