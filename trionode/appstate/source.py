@@ -16,7 +16,7 @@ class LocationView(msgspec.Struct, frozen=True, gc=False):
     """One location as served: payload values as received, times in milliseconds."""
 
     name: str
-    hash: str
+    hash: JsValue
     ip: str
     broadcasted_at_ms: int
     expire_at_ms: int
