@@ -220,6 +220,8 @@ def ws_handshake(section: Any, context: Context) -> Iterator[Outcome]:
             expect(name, _dialled(Hello(version=text))[1][name], text)
         elif name == "X-Flux-Uptime":
             expect(name, _dialled(Hello(uptime_s=int(text)))[1][name], text)
+        elif name == "X-Flux-Clock-Offset" and re.fullmatch(r"-?\d+", text):
+            expect(name, _dialled(Hello(clock_offset_ms=int(text)))[1][name], text)
         elif "(" in text:  # described in words: a value, then when it is sent
             optional = _dialled(Hello(frozenset(CAPABILITIES), "8.13.0", 4))[1]
             expect(f"{name} sent always", name in optional, False)
