@@ -256,6 +256,27 @@ async def test_a_late_pong_saves_the_link(autojump_clock: Any, world: Any) -> No
     assert visitor.code is None
 
 
+async def test_many_naks_are_worth_one_warning_in_five_minutes(
+    autojump_clock: Any, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await world.start_node()
+    visitor = await world.visit(node)
+
+    async def send_naks(count: int) -> int:
+        for _ in range(count):
+            visitor.send(encode_frame(Nak(HASH)))
+            await trio.sleep(0.01)
+        return caplog.text.count("peer refuses many of our messages")
+
+    assert await send_naks(9) == 0
+    assert await send_naks(1) == 1
+    assert await send_naks(60) == 1
+    await trio.sleep(301)
+    assert await send_naks(9) == 1
+    assert await send_naks(1) == 2
+    assert node.counters["peers.naks.stale"] == 80
+
+
 async def test_text_frames_of_the_vectors(
     autojump_clock: Any, world: Any, wire_vectors: dict[str, Any]
 ) -> None:

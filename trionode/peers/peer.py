@@ -112,6 +112,7 @@ class Peer:
         self.transmission_delay_ms: int | None = None
         self.messages_received = 0
         self.naks: deque[float] = deque(maxlen=10)
+        self.nak_warned_s = float("-inf")
         self.sync_requested = False
         """Set by the state-sync room while this peer's sync responses are awaited (wire.md §11)."""
         self.close_code: int | None = None
