@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from trionode.api.dosstate import DosState
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import Probe, TcpProbe
 from trionode.api.registryports import RegistryParts
+from trionode.api.sideports import HOME_OFFSET, side_ports
 from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
@@ -93,13 +95,21 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
         )
         for service in [*core.services(), front_door]:
             supervisor.add(service, essential=True)
-        supervisor.add(lag, essential=False)
+        for extra in [*side_ports(settings, core.counters), lag]:
+            supervisor.add(extra, essential=False)
 
         def on_ready() -> None:
             if supervisor.stop_reason is not None:
                 return
-            address = f"http://{source_ip or '127.0.0.1'}:{front_door.port}"
-            log.info("ready", api=address, after_s=round(trio.current_time() - started_s, 2))
+            # The log's rows live as long as the node; walking them in every full collection would
+            # stop the loop for 50 ms and more.
+            gc.collect()
+            gc.freeze()
+            host = f"http://{source_ip or '127.0.0.1'}"
+            ready = {"api": f"{host}:{front_door.port}"}
+            if settings.api.side_ports:
+                ready["home"] = f"{host}:{front_door.port + HOME_OFFSET}"
+            log.info("ready", **ready, after_s=round(trio.current_time() - started_s, 2))
 
         log.info("starting", address=bind_host, public_key=key.public_key, data=str(folder))
         await _run_until_signalled(supervisor, settings.node.shutdown_grace_s, on_ready)

@@ -16,6 +16,7 @@ CHECK = "/flux/checkfluxavailability?ip=127.1.0.2&port=16137"
 
 
 def healthy(node: Any, version: str = "8.13.1") -> None:
+    node.configure("network", allow_private_addresses=True)
     body = json.dumps({"status": "success", "data": version}).encode()
     node.probe.pages = {
         ("127.1.0.2", 16137, "/flux/version"): HttpAnswer(200, body),
@@ -30,6 +31,16 @@ async def test_a_healthy_node_is_available(node: Any) -> None:
     answer = await node.get(CHECK)
     assert answer == {"status": "success", "data": {"message": "Asking Flux is available"}}
     assert "not" not in answer["data"]["message"]
+
+
+@pytest.mark.trio
+async def test_a_listed_private_address_is_not_contacted(node: Any) -> None:
+    """Otherwise a node that claims an address of our own network could have it looked at by us."""
+    healthy(node)
+    node.configure("network", allow_private_addresses=False)
+    answer = await node.get(CHECK)
+    assert answer["status"] == "error"
+    assert "private" in answer["data"]["message"]
 
 
 @pytest.mark.trio

@@ -157,6 +157,13 @@ async def test_explain(node: Any) -> None:
     assert (await node.get("/trionode/explain"))["status"] == "error"
 
 
+@pytest.mark.parametrize("ip", ["nonsense", "1.2.3", "1.2.3.4:x", "1.2.3.4:0"])
+async def test_explain_refuses_what_is_no_address(node: Any, ip: str) -> None:
+    answer = await node.get(f"/trionode/explain/shop?ip={ip}")
+    assert answer["status"] == "error"
+    assert answer["data"]["message"].startswith("Invalid ip")
+
+
 async def test_kept_events(node: Any) -> None:
     for number in range(5):
         node.bus.publish("n", {"number": number})

@@ -24,7 +24,7 @@ ips = st.sampled_from(IPS[:1] * 6 + IPS)
 names = st.sampled_from(NAMES)
 values = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(("2025-10-01T00:00:00.000Z", False)))
 apps = st.lists(
-    st.fixed_dictionaries({"name": names, "hash": st.sampled_from("hx")}, optional={"runningSince": values}),
+    st.fixed_dictionaries({"name": names}, optional={"hash": st.sampled_from("hx"), "runningSince": values}),
     max_size=4,
 )
 
@@ -51,7 +51,7 @@ def events(draw: st.DrawFn) -> EventRow:
         if kind != "v1":
             data["apps"] = draw(st.one_of(apps, apps, st.none()))
         if kind != "v2":
-            data["name"], data["hash"] = draw(names), "v"
+            data |= {"name": draw(names)} | draw(st.sampled_from(({"hash": "v"}, {})))
             key = f"v1:{data['name']}" if kind == "v1" or data["apps"] is None else "v2"
     elif kind == "appremoved":
         data["appName"] = draw(names)

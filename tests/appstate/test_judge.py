@@ -275,6 +275,15 @@ def record(data: dict[str, Any], kind: str = "") -> BatchRecord:
     return BatchRecord(kind, envelope(data), received_at_ms=NOW - 7)
 
 
+def test_an_empty_list_without_history_is_stored_by_sync_only(state: AppState) -> None:
+    empty = envelope(running())
+    assert judge(state, empty, NOW).changes == ()
+    outcome = judge_chunk(state, "apprunning", [record(running(), "apprunning")], NOW, "p")
+    assert outcome.stored == 1
+    assert state.event_time((IP, "apprunning", "v2")) == NOW
+    assert state.rows_at(IP) == []
+
+
 def test_a_chunk_over_the_limit_is_ignored_whole(state: AppState) -> None:
     records = [record(running("A"), "apprunning")] * 2501
     outcome = judge_chunk(state, "apprunning", records, NOW, "peer")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from events_world import WINDOWS, World, canonical, in_order, names
+from events_world import WINDOWS, World, canonical, in_order, names, payload_at
 from runner import Context, Mismatch, Outcome, describe_kind, deviates, expect, fields, one, register
 
 from trionode.appstate.documents import EventRow
@@ -28,9 +28,7 @@ def event_row(case: Any, t0: int) -> EventRow:
     fields(case, "type ip dedupKey expireAt", "broadcastedAt createdAt data envelope receivedAt")
     data = case.get("data")
     if data is not None:
-        data = dict(data)
-        if "broadcastedAt" in data:
-            data["broadcastedAt"] += t0
+        data = payload_at(data, t0)
     return EventRow(
         case["ip"],
         case["type"],
@@ -75,7 +73,7 @@ def check_view(scenario: Any, t0: int) -> None:
         found = view(documents_of(rows), now_ms, appname=query.get("appname"), ip=query.get("ip"))
         indexed = index_of(rows, now_ms).locations(query.get("appname"), query.get("ip"))
         for what, answer in (("view", found), ("index", indexed)):
-            expect(f"{what} at {check['now']} {query}", names(answer), sorted(check["expect"]))
+            same_view(names(answer), check["expect"], f"{what} at {check['now']} {query}")
             if "rows" in check:
                 expect(f"{what} rows at {check['now']} {query}", shown(answer, t0), in_order(check["rows"]))
 
@@ -108,12 +106,12 @@ def same_row(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return canonical(mine) == canonical(theirs)
 
 
-def same_view(ours: list[str], theirs: Any) -> None:
+def same_view(ours: list[str], theirs: Any, what: str = "view") -> None:
     if isinstance(theirs, dict):
         fields(theirs, "count")
-        expect("view count", len(ours), theirs["count"])
+        expect(f"{what}: count", len(ours), theirs["count"])
     else:
-        expect("view", ours, sorted(theirs))
+        expect(what, ours, sorted(theirs))
 
 
 def check_write(scenario: Any, t0: int) -> World:

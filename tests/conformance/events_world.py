@@ -89,12 +89,7 @@ class World:
 
     def payload(self, data: Any, label: str) -> dict[str, JsValue]:
         """The payload with absolute times; its text is remembered under the label the file uses."""
-        built = dict(data)
-        generated = built.get("apps")
-        if isinstance(generated, dict) and "$generate" in generated:
-            built["apps"] = generate(generated["$generate"])
-        if isinstance(built.get("broadcastedAt"), int | float):
-            built["broadcastedAt"] += self.t0
+        built = payload_at(data, self.t0)
         self.payloads.append((label, stringify(built)))
         return built
 
@@ -200,6 +195,17 @@ _COPIES = {
 _GENERATE = re.compile(r"(\d+) entries \{name: '(\w*?)(0+)'\.\.'\w+', hash: 'h-'\+name\}")
 
 
+def payload_at(data: Mapping[str, Any], t0: int) -> dict[str, JsValue]:
+    """A payload of the file with absolute time and its generated list written out."""
+    built = dict(data)
+    generated = built.get("apps")
+    if isinstance(generated, dict) and "$generate" in generated:
+        built["apps"] = generate(generated["$generate"])
+    if type(built.get("broadcastedAt")) in (int, float):
+        built["broadcastedAt"] += t0
+    return built
+
+
 def generate(text: str) -> list[dict[str, str]]:
     """The list of apps a `$generate` text describes."""
     told = _GENERATE.fullmatch(text)
@@ -222,7 +228,7 @@ def gossip(world: World, number: int, op: Any) -> tuple[bool, list[str]]:
 
 
 def sync(world: World, number: int, op: Any) -> tuple[bool, list[str]]:
-    fields(op, "at op kind records done")
+    fields(op, "at op kind records", "done")
     records = []
     for place, case in enumerate(op["records"]):
         record = sync_record(world, case, f"op{number}.{place}")
@@ -231,19 +237,20 @@ def sync(world: World, number: int, op: Any) -> tuple[bool, list[str]]:
     outcome = judge_chunk(world.state, op["kind"], records, world.now_ms, "198.51.100.1:16127")
     world.commit(outcome.changes)
     published = [name for name, _ in outcome.published]
-    if op["done"] and outcome.accepted:
+    if op.get("done") is True and outcome.accepted:
         published.append(f"complete:{op['kind']}")
     return False, published
 
 
 def sync_record(world: World, case: Any, label: str) -> BatchRecord | None:
     """One record as a node would hand it to the rules; None when its verification fails."""
-    fields(case, "", "type envelope_timestamp pubKey signature data receivedAt createdAt ip")
+    dates = "broadcastedAt createdAt receivedAt expireAt"
+    fields(case, "", f"type ip dedupKey data envelope_timestamp pubKey signature {dates}")
     item: dict[str, JsValue] = {name: case[name] for name in ("type", "ip") if name in case}
     for name in ("createdAt", "receivedAt"):
         if name in case:
             item[name] = iso_text(case[name] + world.t0)
-    if "data" not in case:
+    if not case.keys() >= {"data", "envelope_timestamp", "pubKey"}:  # unsigned
         return BatchRecord.of(SyncRecord(item, None))
     envelope = world.envelope(case, label)
     if check_record(envelope, NODES) is not OriginVerdict.OK or envelope.signature == "BAD":

@@ -9,6 +9,7 @@ from typing import Any
 from runner import Context, Mismatch, Outcome, each, expect, fields, one, register
 
 from trionode.config.tree import NetworkSettings, PeerSettings
+from trionode.errors import WireError
 from trionode.peers import admission, deflate
 from trionode.peers.discovery import Target, deterministic_inbound, deterministic_outbound
 from trionode.peers.exchange import Topology
@@ -35,7 +36,10 @@ NETWORK = NetworkSettings()
 
 
 def listed(key: str) -> bool:
-    ip, port = split_address(key)
+    try:
+        ip, port = split_address(key)
+    except WireError:  # port 0
+        return False
     return port in NETWORK.allowed_api_ports and admission.address_allowed(ip, allow_private=False)
 
 
@@ -67,13 +71,14 @@ def check_topology(entry: dict[str, list[str]] | None, expected: Any) -> None:
     if expected is None or entry is None:
         expect("topology", entry, expected)
         return
-    fields(expected, "", "outbound inbound outbound_count inbound_count total last first")
+    fields(expected, "", "outbound inbound outbound_count inbound_count total total_count last first")
     both = entry["outbound"] + entry["inbound"]
     ours = {
         **entry,
         "outbound_count": len(entry["outbound"]),
         "inbound_count": len(entry["inbound"]),
         "total": len(both),
+        "total_count": len(both),
         "first": both[0] if both else None,
         "last": (entry["outbound"] or entry["inbound"] or [None])[-1],
     }
@@ -220,6 +225,8 @@ def ws_handshake(section: Any, context: Context) -> Iterator[Outcome]:
             expect(name, _dialled(Hello(version=text))[1][name], text)
         elif name == "X-Flux-Uptime":
             expect(name, _dialled(Hello(uptime_s=int(text)))[1][name], text)
+        elif name == "X-Flux-Clock-Offset" and re.fullmatch(r"-?\d+", text):
+            expect(name, _dialled(Hello(clock_offset_ms=int(text)))[1][name], text)
         elif "(" in text:  # described in words: a value, then when it is sent
             optional = _dialled(Hello(frozenset(CAPABILITIES), "8.13.0", 4))[1]
             expect(f"{name} sent always", name in optional, False)

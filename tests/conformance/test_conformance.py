@@ -142,6 +142,48 @@ def test_files_of_later_parts_fail_section_by_section(runner: Any, name: str) ->
     assert told or known
 
 
+def test_forms_the_known_cases_do_not_use(runner: Any, tmp_path: Path, wire: dict[str, Any]) -> None:
+    exchange = "10" + "00020000" + "cb0071050000" + "cb0071053eff"
+    topology = {"outbound": ["203.0.113.5:16127"], "inbound": [], "total_count": 1}
+    handshake = copy.deepcopy(wire["ws_handshake"])
+    handshake["outbound_request"]["headers"]["X-Flux-Clock-Offset"] = "-12"
+    document = {
+        "keys": wire["keys"],
+        "ws_handshake": handshake,
+        "text_frames": [{"raw": "T1|null", "js_dispatched": "TypeError"}],
+        "binary_dispatch": [
+            {
+                "hex": exchange,
+                "sender_has_peerExchange": True,
+                "js_handler_calls": [],
+                "js_topology_after": topology,
+            }
+        ],
+    }
+    assert failures(run(runner, tmp_path, document)) == []
+
+
+def test_a_view_case_may_generate_its_list(runner: Any, tmp_path: Path) -> None:
+    apps = {"$generate": "3 entries {name: 'a0'..'a2', hash: 'h-'+name}"}
+    event = {
+        "type": "apprunning",
+        "ip": "203.0.113.1:16127",
+        "dedupKey": "v2",
+        "broadcastedAt": -5,
+        "expireAt": 10,
+        "data": {"broadcastedAt": -5, "apps": apps},
+    }
+    checks = [
+        {"now": 0, "query": {}, "expect": {"count": 3}},
+        {"now": 0, "query": {"appname": "A1"}, "expect": ["a1@203.0.113.1:16127"]},
+    ]
+    scenario = {"id": "V90", "title": "", "kind": "norm", "events": [event], "checks": checks}
+    document = {"T0_ms": 1_760_000_000_000, "view_scenarios": [scenario]}
+    assert failures(run(runner, tmp_path, document)) == []
+    checks[0]["expect"] = {"count": 4}
+    assert failures(run(runner, tmp_path, document))
+
+
 @pytest.mark.parametrize("document", [[], {}, {"meta": {}}, 5, {"spec_format": [{"input": 1}]}])
 def test_files_without_known_sections_fail(runner: Any, tmp_path: Path, document: Any) -> None:
     assert failures(run(runner, tmp_path, document))

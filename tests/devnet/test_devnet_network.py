@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from trionode.devnet.layout import API_PORT
 from trionode.devnet.network import LocalNetwork, local_network
 from trionode.devnet.observe import NodeView, agreed, fetch, look
 from trionode.errors import StartupError
@@ -120,3 +121,7 @@ async def _ask_everything(folder: Path) -> None:
         assert "shop" in await ask("apps")
         assert network.layout.nodes[1].ip in await ask("explain", "shop")
         assert "peers:added" in await ask("events")
+        first, second, _ = network.layout.nodes
+        question = f"/flux/checkfluxavailability?ip={second.ip}&port={API_PORT}"
+        answer = await trio.to_thread.run_sync(fetch, first.ip, question)
+        assert answer["message"] == "Asking Flux is available"

@@ -52,6 +52,22 @@ def test_server_answers_as_recorded(case: dict[str, str | None]) -> None:
     assert (answer[0] if answer is not None else None) == case["answer"]
 
 
+@pytest.mark.parametrize(
+    ("offered", "answered"),
+    [
+        ("server_max_window_bits=10", "server_max_window_bits=10; {0}; {1}"),
+        ("client_max_window_bits=12; {0}", "client_max_window_bits=12; {0}; {1}"),
+        ("{1}", "{1}; {0}"),
+        ("{0}; server_max_window_bits=11; client_max_window_bits", "{0}; server_max_window_bits=11; {1}"),
+    ],
+)
+def test_answer_keeps_the_order_of_the_offer(offered: str, answered: str) -> None:
+    flags = ("server_no_context_takeover", "client_no_context_takeover")
+    answer = answer_offer("permessage-deflate; " + offered.format(*flags))
+    assert answer is not None
+    assert answer[0] == "permessage-deflate; " + answered.format(*flags)
+
+
 def test_offers_are_as_recorded() -> None:
     assert VECTORS["outbound_request"]["headers"]["Sec-WebSocket-Extensions"] == OFFER
     assert VECTORS["outbound_request"]["ephemeral_extensions"] == EPHEMERAL_OFFER
@@ -62,7 +78,7 @@ def test_first_offer_that_can_be_met_wins() -> None:
         "x-other, permessage-deflate; bogus=1, permessage-deflate; server_max_window_bits=10"
     )
     assert answer is not None
-    assert answer[0].endswith("client_no_context_takeover; server_max_window_bits=10")
+    assert "; server_max_window_bits=10; " in answer[0]
     assert answer[1].send_window_bits == 10
 
 

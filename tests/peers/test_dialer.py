@@ -134,6 +134,20 @@ async def test_a_lost_outbound_peer_is_dialled_again_with_the_header(autojump_cl
     assert node.service.table.outbound == 1
 
 
+async def test_a_lost_neighbour_is_dialled_with_the_header_too(autojump_clock: Any, world: Any) -> None:
+    """Without it the other side, not having noticed the loss, would refuse the new link (4001)."""
+    node, other = await network(world, 2, 2, peers__discovery_interval_s=10.0)
+    node.service.start_discovery()
+    await trio.sleep(2)
+    other.service.table.get(f"{node.ip}:16127").link.terminate()
+    await trio.sleep(12)
+    assert [hello.reconnect for hello in node.transport.hellos] == [False, True]
+    assert [peer.source for peer in node.service.table.peers("outbound")] == ["deterministic"]
+    other.service.table.get(f"{node.ip}:16127").close(4009, "purposefully closed")
+    await trio.sleep(12)
+    assert [hello.reconnect for hello in node.transport.hellos] == [False, True, False]
+
+
 @pytest.mark.parametrize(("code", "again"), [(4000, True), (4011, True), (4010, False), (4001, False)])
 async def test_the_close_code_decides_about_a_new_dial(
     autojump_clock: Any, world: Any, code: int, again: bool

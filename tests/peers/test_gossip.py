@@ -14,6 +14,7 @@ from trionode.appstate.decision import Decision
 from trionode.peers.link import Hello
 from trionode.wire.envelope import Envelope, seal
 from trionode.wire.frames import HashPresent, HashRequest, Nak, decode_frame, encode_frame
+from trionode.wire.textframe import split_timestamp
 
 pytestmark = pytest.mark.trio
 
@@ -298,10 +299,33 @@ async def test_own_broadcasts_go_to_all_as_text_and_their_echo_is_known(
     for visitor in (scene.a, scene.b, scene.c):
         assert texts(visitor) == [own.text]
     assert list(legacy.link.inbox) == [own.text]
-    assert scene.node.transport.prepared - prepared == 2
+    assert scene.node.transport.prepared - prepared == 4, "a stamp for each paced send, and the bare text"
     scene.a.send(encode_frame(HashPresent(own.data_hash)))
     await trio.sleep(0.2)
     assert frames(scene.a) == []
+
+
+async def test_each_paced_send_carries_its_own_time(autojump_clock: Any, scene: Scene) -> None:
+    """The receiver takes the prefix for the time of sending; one of the first send is 500 ms off."""
+    scene.node.service.broadcast_own({"type": "fluxappremoved", "version": 1, "n": 1})
+    start_ms = scene.world.clock.now_ms()
+    await trio.sleep(1)
+    raw = [message for visitor in (scene.a, scene.b, scene.c) for message in visitor.link.inbox]
+    delays = [(split_timestamp(message)[0] or 0) - start_ms for message in raw]
+    assert delays == pytest.approx([525, 550, 575], abs=2)
+
+
+async def test_one_moment_needs_one_stamp(autojump_clock: Any, scene: Scene) -> None:
+    message = scene.message()
+    scene.a.send(message.text)
+    await trio.sleep(0.2)
+    prepared = scene.node.transport.prepared
+    for visitor in (scene.a, scene.b, scene.c):
+        visitor.received()
+        visitor.send(encode_frame(HashRequest(message.data_hash)))
+    await trio.sleep(0.1)
+    assert texts(scene.a) == texts(scene.b) == texts(scene.c) == [message.text]
+    assert scene.node.transport.prepared - prepared == 1
 
 
 async def test_a_hash_is_requested_once_and_from_the_next_after_a_timeout(

@@ -116,7 +116,7 @@ async def test_a_duplicate_of_a_live_peer_is_refused(autojump_clock: Any, world:
 async def test_a_duplicate_of_a_dead_peer_replaces_it(autojump_clock: Any, world: Any) -> None:
     node = await world.start_node()
     first = await world.visit(node)
-    node.service.table.get("198.51.100.1:16127").missed_pongs = 3
+    node.service.table.get("198.51.100.1:16127").pinger.missed = 3
     second = await world.visit(node)
     await trio.sleep(0.1)
     assert (first.code, first.reason) == (4001, "replaced")
@@ -241,7 +241,7 @@ async def test_three_unanswered_pings_end_a_link_at_the_third(autojump_clock: An
     assert trio.current_time() - start == pytest.approx(45.1)
     assert dead.link.pings_seen == 2
     assert (alive.code, alive.link.pings_seen) == (None, 3)
-    assert node.service.table.get("198.51.100.1:16127").missed_pongs == 0
+    assert node.service.table.get("198.51.100.1:16127").pinger.missed == 0
 
 
 async def test_a_late_pong_saves_the_link(autojump_clock: Any, world: Any) -> None:
@@ -254,6 +254,27 @@ async def test_a_late_pong_saves_the_link(autojump_clock: Any, world: Any) -> No
         visitor.link.other.touch()
         await trio.sleep(0.1)
     assert visitor.code is None
+
+
+async def test_many_naks_are_worth_one_warning_in_five_minutes(
+    autojump_clock: Any, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await world.start_node()
+    visitor = await world.visit(node)
+
+    async def send_naks(count: int) -> int:
+        for _ in range(count):
+            visitor.send(encode_frame(Nak(HASH)))
+            await trio.sleep(0.01)
+        return caplog.text.count("peer refuses many of our messages")
+
+    assert await send_naks(9) == 0
+    assert await send_naks(1) == 1
+    assert await send_naks(60) == 1
+    await trio.sleep(301)
+    assert await send_naks(9) == 1
+    assert await send_naks(1) == 2
+    assert node.counters["peers.naks.stale"] == 80
 
 
 async def test_text_frames_of_the_vectors(
@@ -343,7 +364,7 @@ async def test_ephemeral_links_stay_apart(autojump_clock: Any, world: Any) -> No
         await trio.sleep(60)
         assert not peer.gone
         far = other.service.table.get("203.0.113.1:16127")
-        assert far.missed_pongs == 0
+        assert far.pinger.missed == 0
     assert peer.gone
     await trio.testing.wait_all_tasks_blocked()
     assert len(other.service.table) == 0

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from trionode.config.tree import SupervisorSettings
-from trionode.errors import ChainError, StartupError
+from trionode.errors import ChainError, StartupError, StoreError
 from trionode.runtime.counters import Counters
 from trionode.runtime.supervisor import ServiceCrashLoop, ServiceStatus, Supervisor
 
@@ -215,6 +215,16 @@ async def test_crash_loop_of_an_essential_service_ends_the_node(autojump_clock: 
     assert caught.value.code == "crash_loop"
     assert journal.count("store starts") == 4
     assert [row.state for row in tested.status()] == ["stopped", "stopped"]
+
+
+@pytest.mark.trio
+async def test_crash_loop_ends_with_the_remedy_of_the_last_error(autojump_clock: MockClock) -> None:
+    full = crashing(0, lambda: StoreError("the disk is full", remedy="free some of it"))
+    tested = supervisor(SupervisorSettings(crash_limit=2))
+    tested.add(Probe("store", [], full), essential=True)
+    with pytest.raises(ServiceCrashLoop) as caught:
+        await tested.run()
+    assert caught.value.one_line().endswith("the disk is full - free some of it")
 
 
 @pytest.mark.trio

@@ -1,10 +1,11 @@
-"""Makes the messages of tests/registry importable here (`appmessages`), as the tests have no packages."""
+"""Makes helpers importable, as the tests have no packages: `rig` here, `appmessages` of tests/registry."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-MESSAGES = str(Path(__file__).resolve().parent.parent / "registry")
-if MESSAGES not in sys.path:
-    sys.path.insert(0, MESSAGES)
+HERE = Path(__file__).resolve().parent
+for folder in (HERE, HERE.parent / "registry"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

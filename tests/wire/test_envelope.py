@@ -317,6 +317,12 @@ json_like = st.recursive(
 )
 
 
+@pytest.mark.parametrize("kind", [[], {}, 1, None, True, "fluxapprunning"])
+def test_a_sync_answer_is_told_by_a_text_as_type(kind: Any) -> None:
+    assert not syncmsg.is_sync_answer({"data": {"type": kind}})
+    assert syncmsg.is_sync_answer({"data": {"type": "fluxapprunningsync"}})
+
+
 @given(json_like)
 def test_decoders_raise_nothing_but_wire_errors(value: Any) -> None:
     assert syncmsg.is_sync_answer(value) in (True, False)

@@ -107,6 +107,14 @@ def test_verify_never_raises(message: str, signer: str, signature: str) -> None:
     assert verify_batch([(message, signer, signature)]) in ([False], [True] if not message else [False])
 
 
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", "  "])
+def test_an_address_has_no_spaces(space: str) -> None:
+    message, _, signature = FIXTURE
+    assert verify_message(message, ADDRESS, signature)
+    assert not verify_message(message, ADDRESS + space, signature)
+    assert not verify_message(message, space + ADDRESS, signature)
+
+
 @pytest.mark.parametrize("size", [0, 1, 252, 253, 254, 65535, 65536, 70000])
 def test_digest_length_prefix(size: int) -> None:
     body = b"a" * size

@@ -9,39 +9,19 @@ client that stops reading would otherwise hold hypercorn's shielded send for eve
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 import trio
 
 from trionode.api.head import HeadRefused, ReplayStream, RequestHead, Route, read_request_head, refusal
 from trionode.api.httpserver import HttpServer
+from trionode.api.listening import accept_all, open_listeners, send_last
 from trionode.config.tree import ApiSettings
-from trionode.errors import StartupError
 from trionode.peers.handshake import UpgradeRefused
 from trionode.peers.link import InboundHandler, LinkClosed
 from trionode.peers.ws import WsTransport
-from trionode.peers.wsstream import set_user_timeout
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
-
-_SHORT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
-# accept(2): an error of the new connection, to be treated like "nobody came"
-_LOST_CONNECTION = {
-    errno.ECONNABORTED,
-    errno.ENETDOWN,
-    errno.EPROTO,
-    errno.ENOPROTOOPT,
-    errno.EHOSTDOWN,
-    errno.ENONET,
-    errno.EHOSTUNREACH,
-    errno.EOPNOTSUPP,
-    errno.ENETUNREACH,
-    errno.EPERM,
-}
-_ACCEPT_PAUSE_S = 0.1
-_REFUSAL_S = 2.0
-_BACKLOG = 256
 
 _log = get_logger("api.frontdoor")
 
@@ -117,13 +97,7 @@ class FrontDoor:
                 listener.socket.close()
 
     async def _listen(self) -> list[trio.SocketListener]:
-        try:
-            listeners = await trio.open_tcp_listeners(self._port, host=self._host, backlog=_BACKLOG)
-        except OSError as error:
-            raise _cannot_listen(self._host, self._port, error) from error
-        for listener in listeners:
-            # Connections inherit it from the listening socket
-            set_user_timeout(listener.socket, self._user_timeout_ms)
+        listeners = await open_listeners(self._host, self._port, user_timeout_ms=self._user_timeout_ms)
         self._bound_port = listeners[0].socket.getsockname()[1]
         return listeners
 
@@ -171,21 +145,13 @@ class FrontDoor:
     async def _accept(
         self, listener: trio.SocketListener, http: HttpServer, connections: trio.Nursery
     ) -> None:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                if error.errno in _SHORT_OF_RESOURCES:
-                    self._counters.add("front_door.accept.short_of_resources")
-                    _log.warning("cannot accept connections", error=str(error), open=self.connections)
-                    self._evict()
-                    await trio.sleep(_ACCEPT_PAUSE_S)
-                elif error.errno in _LOST_CONNECTION:
-                    self._counters.add("front_door.accept.lost")
-                else:
-                    raise
-                continue
-            connections.start_soon(self._guard, stream, http)
+        await accept_all(
+            listener,
+            self._counters,
+            "front_door",
+            take=lambda stream: connections.start_soon(self._guard, stream, http),
+            make_room=self._evict,
+        )
 
     async def _guard(self, stream: trio.SocketStream, http: HttpServer) -> None:
         """One connection from accept to close; nothing it raises goes further than here."""
@@ -284,29 +250,4 @@ class FrontDoor:
         *,
         linger: bool = True,
     ) -> None:
-        with trio.move_on_after(_REFUSAL_S):
-            await stream.send_all(refusal(status, message, headers))
-            await stream.send_eof()
-            # A socket closed over unread data is reset, and the answer could be lost with it
-            while linger and await stream.receive_some():
-                pass
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
-    if error.errno == errno.EADDRINUSE:
-        return StartupError(
-            f"port {port} on {host} is already in use",
-            remedy=f"stop the other program (`ss -ltnp 'sport = :{port}'` names it) or set node.api_port",
-            code="startup.port_busy",
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return StartupError(
-            f"this machine has no address {host}",
-            remedy="set node.bind_host to an address of this machine, or to 0.0.0.0 for all",
-            code="startup.bind_host",
-        )
-    return StartupError(
-        f"cannot listen on {host} port {port}: {error}",
-        remedy="check node.bind_host and node.api_port",
-        code="startup.listen",
-    )
+        await send_last(stream, refusal(status, message, headers), linger=linger)

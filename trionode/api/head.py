@@ -6,6 +6,7 @@ Only enough is understood here to route; the peer transport and hypercorn judge 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 
 import msgspec
@@ -75,8 +76,10 @@ async def read_request_head(stream: trio.SocketStream, limit_bytes: int) -> Requ
 
 
 _REASONS = {
+    200: "OK",
     400: "Bad Request",
     404: "Not Found",
+    405: "Method Not Allowed",
     408: "Request Timeout",
     426: "Upgrade Required",
     431: "Request Header Fields Too Large",
@@ -84,17 +87,31 @@ _REASONS = {
 }
 
 
-def refusal(status: int, message: str, headers: list[tuple[bytes, bytes]] | None = None) -> bytes:
-    """A whole plain-text response that ends the connection."""
-    body = f"{message}\n".encode("ascii", "replace")
+TEXT = b"text/plain; charset=utf-8"
+
+
+def last_response(
+    status: int,
+    body: bytes,
+    content_type: bytes = TEXT,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    *,
+    head_only: bool = False,
+) -> bytes:
+    """A whole response that ends the connection; `head_only` leaves the body out (HEAD)."""
     lines = [
         b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, "Refused").encode()),
-        b"Content-Type: text/plain; charset=utf-8",
+        b"Content-Type: " + content_type,
         b"Content-Length: %d" % len(body),
         b"Connection: close",
-        *(b"%s: %s" % header for header in headers or ()),
+        *(b"%s: %s" % header for header in headers),
     ]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
+
+
+def refusal(status: int, message: str, headers: list[tuple[bytes, bytes]] | None = None) -> bytes:
+    """A whole plain-text response that ends the connection."""
+    return last_response(status, f"{message}\n".encode("ascii", "replace"), headers=headers or ())
 
 
 class ReplayStream(trio.abc.HalfCloseableStream):

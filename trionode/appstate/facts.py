@@ -15,10 +15,10 @@ from trionode.wire.jsjson import JsValue, parse
 
 
 class AppFact(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a running message's `apps`."""
+    """One entry of a running message's `apps`; `hash` as received, None when absent."""
 
     name: str
-    hash: str
+    hash: JsValue
     running_since: JsValue = None
 
 
@@ -29,7 +29,7 @@ class RunningFact(msgspec.Struct, frozen=True, gc=False):
     expire_at_ms: int
     apps: tuple[AppFact, ...] | None
     name: str | None
-    hash: str
+    hash: JsValue
     running_since: JsValue
     os_uptime: JsValue
     static_ip: JsValue
@@ -61,7 +61,7 @@ def running_fact(data: dict[str, JsValue], at_ms: int, expire_at_ms: int) -> Run
         entries = get("apps")
         apps = tuple(
             [
-                AppFact(intern(entry["name"]), _text(entry.get("hash")), entry.get("runningSince"))
+                AppFact(intern(entry["name"]), _shared(entry.get("hash")), entry.get("runningSince"))
                 for entry in (entries if isinstance(entries, list) else ())
                 if isinstance(entry, dict) and isinstance(entry.get("name"), str)
             ]
@@ -72,11 +72,15 @@ def running_fact(data: dict[str, JsValue], at_ms: int, expire_at_ms: int) -> Run
         expire_at_ms,
         apps,
         intern(name) if isinstance(name, str) else None,
-        _text(get("hash")),
+        _shared(get("hash")),
         get("runningSince"),
         get("osUptime"),
         get("staticIp"),
     )
+
+
+def _shared(value: JsValue) -> JsValue:
+    return intern(value) if isinstance(value, str) else value
 
 
 def _text(value: JsValue) -> str:

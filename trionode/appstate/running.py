@@ -10,9 +10,12 @@ from trionode.wire.envelope import Envelope
 
 
 def put_running_event(draft: Draft, message: Running, envelope: Envelope, *, sync: bool = False) -> bool:
-    """The event of a running message. An empty list without history is no news (W12). True if it won."""
+    """The event of a running message. True if it won.
+
+    A gossiped empty list without history is no news (W12); batch sync only has the guard (§5).
+    """
     ip = message.ip
-    if message.version == 2 and not message.apps and not draft.state.has_running_event(ip):
+    if message.version == 2 and not message.apps and not sync and not draft.state.has_running_event(ip):
         return False
     fact = running_fact(message.data, message.at_ms, message.at_ms + draft.windows.running_ms)
     key = (ip, APPRUNNING, message.dedup_key)

@@ -1,4 +1,4 @@
-"""One address of the location index: its facts, and the rows that follow (docs/spec/events.md §6)."""
+"""One address of the location index: its facts, and the rows they give (docs/spec/events.md §6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LocationView(msgspec.Struct, frozen=True, gc=False):
     """One location as served: payload values as received, times in milliseconds."""
 
     name: str
-    hash: str
+    hash: JsValue
     ip: str
     broadcasted_at_ms: int
     expire_at_ms: int

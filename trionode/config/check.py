@@ -62,11 +62,12 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
                 f"{low} = {small} is greater than {high} = {large}",
                 "lower the first or raise the second",
             )
-    if settings.store.url and not settings.store.url.startswith(("sqlite:", "mongodb://")):
+    url = settings.store.url
+    if url not in ("", "memory:") and not url.startswith("sqlite:"):
         yield Conflict(
             ("store.url",),
-            f"store.url = {settings.store.url!r} names no store that trionode knows",
-            "use sqlite:PATH or mongodb://HOST:PORT, or leave it empty",
+            f"store.url = {url!r} names no store that trionode knows",
+            "use sqlite:PATH or memory:, or leave it empty",
         )
     for key in ("registry.banned_ports", "registry.enterprise_ports", "registry.upnp_banned_ports"):
         entries = value_of(settings, key)

@@ -179,7 +179,7 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     url: Annotated[
         str,
         about(
-            "sqlite:PATH or mongodb://HOST:PORT; empty: SQLite in the data folder",
+            "sqlite:PATH, or memory: (nothing survives a restart); empty: SQLite in the data folder",
             original="database.url, database.port",
         ),
     ] = ""
@@ -194,6 +194,13 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     head_timeout_s: Annotated[float, about("time to send a request head", gt=0)] = 10.0
     max_connections: Annotated[int, about("open connections, peers included", ge=1)] = 512
     body_limit_bytes: Annotated[int, about("largest request body", ge=1024)] = 16 * 1024 * 1024
+    side_ports: Annotated[
+        bool,
+        about(
+            "serve the home page on node.api_port - 1 and accept on + 2; other nodes check both",
+            original="server.apiport − 1, + 2",
+        ),
+    ] = True
     event_stream: Annotated[
         bool, about("serve /flux/eventstream", original="testEventStream (default false)")
     ] = True

@@ -79,9 +79,12 @@ def answer_offer(header: str | None) -> tuple[str, Agreement] | None:
         server_bits = offered.get("server_max_window_bits")
         if "server_max_window_bits" in offered and server_bits is None:
             continue
-        answer = f"{_NAME}; {'; '.join(_FLAGS)}"
-        for name in _BITS:
-            if offered.get(name) is not None:
+        # In the order of the offer, flags that were not offered last, as the network answers
+        answer = _NAME
+        for name in (*offered, *(flag for flag in _FLAGS if flag not in offered)):
+            if name in _FLAGS:
+                answer += f"; {name}"
+            elif offered[name] is not None:
                 answer += f"; {name}={offered[name]}"
         return answer, Agreement(send_window_bits=_usable(server_bits))
     return None

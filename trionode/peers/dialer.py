@@ -220,7 +220,8 @@ class Dialer:
 
     async def _dial(self, target: Target) -> None:
         self._counters.add("peers.dial.started")
-        hello = self._hello(target.source == "reconnect")
+        # also for a lost neighbour, which step 2 dials first: its old link may look alive over there
+        hello = self._hello(target.key in self._reconnects)
         try:
             async with self._transport.dial(target.ip, target.port, hello, own_port=self._own_port()) as link:
                 del self._pending[target.key]

@@ -123,6 +123,9 @@ class ReconnectQueue:
     def __len__(self) -> int:
         return len(self._lost)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._lost
+
     def lost(self, ip: str, port: int) -> None:
         """An outbound link ended with a code after which the dialler re-dials."""
         key = peer_key(ip, port)

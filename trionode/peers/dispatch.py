@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from trionode.appstate.decision import Decision
+from trionode.errors import StoreError
 from trionode.peers.broadcast import Broadcaster
 from trionode.peers.facts import NetworkFacts
 from trionode.peers.peer import Peer
@@ -189,7 +190,12 @@ class Dispatcher:
 
     def _crashed(self, message: Verified, error: Exception) -> None:
         self._counters.add("gossip.dispatch.crashed")
-        log.error("message could not be applied", type=message.envelope.type, exc_info=error)
+        kind = message.envelope.type
+        if isinstance(error, StoreError):
+            # Its owner, the event log, logs it whole and once; here it only costs this message.
+            log.error("message could not be stored", type=kind, error=error.message)
+        else:
+            log.error("message could not be applied", type=kind, exc_info=error)
 
     def _relay(self, message: Verified) -> None:
         self._counters.add("gossip.relayed")

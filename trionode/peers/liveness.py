@@ -35,8 +35,8 @@ class Liveness:
 
     def _tick(self) -> None:
         for peer in self._table:
-            peer.missed_pongs += 1
-            if peer.missed_pongs >= self._limit:
+            peer.pinger.missed += 1
+            if peer.pinger.missed >= self._limit:
                 self._counters.add("peers.dead")
                 peer.link.terminate()
             else:

@@ -2,7 +2,8 @@
 
 A frame travels as binary to peers with `binaryMessages` and as JSON text to others; a text travels
 with the `T<ms>|` prefix to peers with `transmissionTimestamps` and bare to others. A fan-out to 40
-peers thus prepares at most three messages.
+peers at one moment thus prepares at most three messages; a paced one is stamped anew for each send,
+because peers take the prefix for the time of sending.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from trionode.runtime.clock import WallClock
 from trionode.wire.frames import Frame, SyncRequest, encode_frame
 from trionode.wire.textframe import frame_text, with_timestamp
 
+STAMP_REUSE_MS = 20
+"""How old the prefix of a text may be when it is queued for one more peer."""
+
 
 class Outgoing:
-    """One message for any number of peers. The prefix carries the time of its first use."""
+    """One message for any number of peers, at one moment or spread over time."""
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class Outgoing:
         self._text = text
         self._binary: PreparedMessage | None = None
         self._stamped: PreparedMessage | None = None
+        self._stamped_ms = 0
         self._plain: PreparedMessage | None = None
 
     def form_for(self, peer: Peer) -> PreparedMessage:
@@ -41,9 +46,10 @@ class Outgoing:
                 self._binary = self._transport.prepare(encode_frame(self._frame))
             return self._binary
         if peer.takes_timestamps:
-            if self._stamped is None:
-                stamped = with_timestamp(self._body(), self._clock.now_ms())
-                self._stamped = self._transport.prepare(stamped)
+            now_ms = self._clock.now_ms()
+            if self._stamped is None or abs(now_ms - self._stamped_ms) > STAMP_REUSE_MS:
+                self._stamped_ms = now_ms
+                self._stamped = self._transport.prepare(with_timestamp(self._body(), now_ms))
             return self._stamped
         if self._plain is None:
             self._plain = self._transport.prepare(self._body())

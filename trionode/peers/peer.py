@@ -109,18 +109,15 @@ class Peer:
         self.takes_state_sync = "appStateSync" in capabilities
         self.connected_at_ms = clock.now_ms()
         self.reconnects = reconnects
-        self.missed_pongs = 0
-        self.latency_ms: int | None = None
-        self.last_ping_ms: int | None = None
-        self.last_pong_ms: int | None = None
         self.transmission_delay_ms: int | None = None
         self.messages_received = 0
         self.naks: deque[float] = deque(maxlen=10)
+        self.nak_warned_s = float("-inf")
         self.sync_requested = False
         """Set by the state-sync room while this peer's sync responses are awaited (wire.md §11)."""
         self.close_code: int | None = None
         self.close_reason = ""
-        self.pinger = Pinger(self, clock)
+        self.pinger = Pinger(link, clock)
         self.gone = False
         self._max_missed_pongs = max_missed_pongs
 
@@ -132,7 +129,7 @@ class Peer:
     @property
     def is_alive(self) -> bool:
         """Fewer missed pongs than the limit, and the socket open (wire.md §4)."""
-        return not self.closing and self.missed_pongs < self._max_missed_pongs
+        return not self.closing and self.pinger.missed < self._max_missed_pongs
 
     @property
     def uptime_s(self) -> int | None:
@@ -159,10 +156,10 @@ class Peer:
             ip=self.ip,
             port=str(self.port),
             direction=self.direction,
-            latency_ms=self.latency_ms,
-            missed_pongs=self.missed_pongs,
-            last_ping_ms=self.last_ping_ms,
-            last_pong_ms=self.last_pong_ms,
+            latency_ms=self.pinger.latency_ms,
+            missed_pongs=self.pinger.missed,
+            last_ping_ms=self.pinger.last_ping_ms,
+            last_pong_ms=self.pinger.last_pong_ms,
             connected_at_ms=self.connected_at_ms,
             uptime_ms=now_ms - self.connected_at_ms,
             source=self.source,

@@ -174,8 +174,10 @@ class Receiver:
         now_s = trio.current_time()
         naks = peer.naks
         naks.append(now_s)
-        if len(naks) == NAK_WARNING and now_s - naks[0] <= NAK_WINDOW_S:
-            naks.clear()
+        often = len(naks) == NAK_WARNING and now_s - naks[0] <= NAK_WINDOW_S
+        # once per window: a peer that sends naks all day must not fill the log
+        if often and now_s - peer.nak_warned_s >= NAK_WINDOW_S:
+            peer.nak_warned_s = now_s
             log.warning("peer refuses many of our messages", peer=peer.key, reason=nak.reason_name)
 
 

@@ -241,7 +241,7 @@ class Supervisor:
                     if not watched.ready_once:
                         watched.start_error = error
                         break
-                    if self._gives_up(watched):
+                    if self._gives_up(watched, error):
                         break
                     await self._pause(watched)
         finally:
@@ -283,13 +283,14 @@ class Supervisor:
             return _start_error(watched, crash)
         return crash
 
-    def _gives_up(self, watched: _Watched) -> bool:
+    def _gives_up(self, watched: _Watched, last: Exception) -> bool:
         if not watched.essential or len(watched.recent) < self._settings.crash_limit:
             return False
+        remedy = watched.remedy or (last.remedy if isinstance(last, TrionodeError) else "")
         error = ServiceCrashLoop(
             f"the {watched.name} service crashed {len(watched.recent)} times within "
             f"{self._settings.crash_window_s:g} s, last with {watched.last_error}",
-            remedy=watched.remedy or "read the traceback in the log above, remove its cause and start again",
+            remedy=remedy or "read the traceback in the log above, remove its cause and start again",
         )
         self._fail(error, f"crash loop of {watched.name}")
         return True

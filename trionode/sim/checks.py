@@ -25,7 +25,7 @@ class Checks:
     def __init__(
         self,
         key_of: Callable[[str], str | None],
-        name_of: Callable[[str], str],
+        name_of: Callable[[str], str | None],
         violate: Violate,
     ) -> None:
         self._violate = violate

@@ -19,7 +19,8 @@ from trionode.appstate.changes import Change, PutCopy, PutEvent
 from trionode.appstate.documents import EVICTED, EventRow, Signed
 from trionode.appstate.view import Document, view
 from trionode.errors import TrionodeError, WireError
-from trionode.sim.link import VirtualLink, VirtualMessage
+from trionode.sim.link import VirtualLink
+from trionode.sim.message import VirtualMessage
 from trionode.wire.envelope import decode_envelope
 from trionode.wire.jsjson import parse
 from trionode.wire.jsnumber import number_text
@@ -140,20 +141,33 @@ def actual_locations(rows: Iterable[Any]) -> Fingerprint:
 
 
 class RelayCount:
-    """Announcements and full texts per message and link; a `sim.network.Monitor`."""
+    """Announcements and full texts per message and link; a `sim.network.Monitor`.
 
-    def __init__(self, name_of: Callable[[str], str], violate: Violate) -> None:
+    `name_of(ip)` is None for hosts that are no nodes: hostile ones may send what they like.
+    """
+
+    def __init__(self, name_of: Callable[[str], str | None], violate: Violate) -> None:
         self._name_of = name_of
         self._violate = violate
-        self._announced: dict[int, set[int]] = {}
+        self._announced: dict[int, set[bytes]] = {}
         self._texts: dict[int, dict[bytes, int]] = {}
         self._requests: dict[int, dict[bytes, int]] = {}
         self._hashes: dict[int, bytes | None] = {}
         self.count = 0
 
     def sent(self, sender: VirtualLink, message: VirtualMessage) -> None:
-        self.count += 1
         payload = message.payload
+        if isinstance(payload, bytes) and len(payload) >= 21 and payload[0] == HASH_REQUEST:
+            # Kept with the end that is asked, which may answer after the asking end is closed.
+            asked = self._requests.setdefault(sender.other.id, {})
+            # Where the network doubles messages, one request may rightly be answered twice.
+            times = 2 if sender.conditions.duplicate else 1
+            asked[payload[1:21]] = asked.get(payload[1:21], 0) + times
+            return
+        name = self._name_of(sender.local_ip)
+        if name is None:
+            return
+        self.count += 1
         if isinstance(payload, bytes):
             if len(payload) < 21:
                 return
@@ -161,26 +175,23 @@ class RelayCount:
                 announced = self._announced.get(sender.id)
                 if announced is None:
                     announced = self._announced[sender.id] = set()
-                if message.mark in announced:
+                if payload in announced:
                     what = f"announced {payload[1:21].hex()} twice over the link to {sender.remote_ip}"
-                    self._violate(self._name_of(sender.local_ip), what)
-                announced.add(message.mark)
-            elif payload[0] == HASH_REQUEST:
-                asked = self._requests.setdefault(sender.id, {})
-                asked[payload[1:21]] = asked.get(payload[1:21], 0) + 1
+                    self._violate(name, what)
+                announced.add(payload)
             return
         digest = self._hash_of(message)
         if digest is None:
             return
         texts = self._texts.setdefault(sender.id, {})
         texts[digest] = texts.get(digest, 0) + 1
-        asked_for = self._requests.get(sender.other.id, {}).get(digest, 0)
+        asked_for = self._requests.get(sender.id, {}).get(digest, 0)
         if texts[digest] > 1 + asked_for:
             what = (
                 f"sent {digest.hex()} {texts[digest]} times over the link to {sender.remote_ip}, "
                 f"which asked {asked_for} times"
             )
-            self._violate(self._name_of(sender.local_ip), what)
+            self._violate(name, what)
 
     def closed(self, link_id: int) -> None:
         for counts in (self._announced, self._texts, self._requests):

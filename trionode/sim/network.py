@@ -24,9 +24,9 @@ from trionode.sim.link import (
     Item,
     Parcel,
     VirtualLink,
-    VirtualMessage,
     now_ms,
 )
+from trionode.sim.message import VirtualMessage
 from trionode.sim.trace import Trace
 
 if TYPE_CHECKING:

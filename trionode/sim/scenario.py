@@ -102,15 +102,16 @@ def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None) -> 
     async def main() -> None:
         nonlocal end_s
         IDLE_HOOK.set(hook)
-        try:
-            async with World.open(plan, seed=seed) as world:
-                worlds.append(world)
+        async with World.open(plan, seed=seed) as world:
+            worlds.append(world)
+            try:
                 await scenario.story(world)
                 world.note("end of the story")
                 if world.checks is not None:
                     world.checks.whole(world.nodes)
-        finally:
-            end_s = trio.current_time()
+            finally:
+                # Before the nodes say goodbye, which takes time as well.
+                end_s = trio.current_time()
 
     start = time.perf_counter()
     try:
@@ -140,8 +141,10 @@ def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None) -> 
 
 def cause_of(error: BaseException) -> str:
     """The first single error inside nested groups, with its notes."""
+    notes: list[str] = []
     while isinstance(error, BaseExceptionGroup):
+        notes += getattr(error, "__notes__", [])
         error = error.exceptions[0]
     text = error.one_line() if isinstance(error, TrionodeError) else f"{type(error).__name__}: {error}"
-    notes = getattr(error, "__notes__", [])
+    notes += getattr(error, "__notes__", [])
     return " ".join([text, *(f"({note})" for note in notes)])

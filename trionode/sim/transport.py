@@ -15,7 +15,8 @@ import trio
 
 from trionode.config.tree import PeerSettings
 from trionode.peers.link import DialError, Hello, InboundHandler, Link
-from trionode.sim.link import VirtualLink, VirtualMessage
+from trionode.sim.link import VirtualLink
+from trionode.sim.message import VirtualMessage
 from trionode.sim.network import VirtualNetwork
 
 InviteHandler = Callable[[str, str], Awaitable[None]]

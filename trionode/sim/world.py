@@ -64,6 +64,14 @@ class WorldPlan(msgspec.Struct, frozen=True, kw_only=True):
     checks: bool = True
 
 
+def fitted(plan: WorldPlan) -> WorldPlan:
+    """The plan with an announcer that a world of fewer than 13 nodes can content."""
+    appstate = plan.settings.appstate
+    enough = max(1, min(appstate.announce_min_peers, plan.nodes - 1))
+    appstate = msgspec.structs.replace(appstate, announce_min_peers=enough)
+    return msgspec.structs.replace(plan, settings=msgspec.structs.replace(plan.settings, appstate=appstate))
+
+
 def address_of(number: int) -> str:
     """Address of the node with this number: every node has a /16 of its own (docs/spec/wire.md §3)."""
     return f"{20 + number // 200}.{1 + number % 200}.10.1"
@@ -73,7 +81,7 @@ class World:
     """Use `async with World.open(plan, seed=...) as world`."""
 
     def __init__(self, plan: WorldPlan, seed: int) -> None:
-        self.plan = plan
+        self.plan = plan = fitted(plan)
         self.seed = seed
         self.trace = Trace()
         self.rng = random.Random(f"{seed}/scenario")
@@ -314,9 +322,9 @@ class World:
     def _key_of(self, address: str) -> str | None:
         return self._keys.get(address)
 
-    def _name_of(self, ip: str) -> str:
+    def _name_of(self, ip: str) -> str | None:
         node = self._by_ip.get(ip)
-        return node.name if node is not None else ip
+        return node.name if node is not None else None
 
     def _violate(self, node: str, what: str) -> None:
         if self.failure is None:

@@ -249,15 +249,18 @@ class EventLog:
             changes += batch.changes
         try:
             await self.store.commit(changes)
-        except StoreError as error:
-            self._counters.add("store.failed_commits")
-            for batch in group:
-                self._finish(batch, error)
-            raise
         except trio.Cancelled:
             # The commit was never begun (it is not abandoned once it runs): leave it to the last flush.
             self._queue.extendleft(reversed(group))
             raise
+        except Exception as error:
+            self._counters.add("store.failed_commits")
+            problem = StoreError(f"the store failed: {error}", remedy="see the log for the reason")
+            if isinstance(error, StoreError):
+                problem = error
+            for batch in group:
+                self._finish(batch, problem)
+            raise problem from error
         self._counters.add("store.commits")
         self._counters.add("store.changes", len(changes))
         for batch in group:

@@ -50,6 +50,9 @@ def hash160(data: bytes) -> bytes:
 @lru_cache(maxsize=8192)
 def address_payload(text: str) -> bytes:
     """Base58Check content, version bytes first. Raises ValueError when text or checksum are wrong."""
+    if text[-1:].isspace():
+        # the decoder would strip it; to the network a space is no Base58 digit
+        raise ValueError("address ends with a space")
     return base58.b58decode_check(text)
 
 

@@ -176,7 +176,8 @@ def chunked(kind: int, items: Iterable[str], *, size: int = CHUNK_RECORDS) -> It
 def is_sync_answer(body: JsValue) -> bool:
     """Whether a parsed message is a sync answer (handled apart from gossip if the sender was asked)."""
     data = body.get("data") if isinstance(body, dict) else None
-    return isinstance(data, dict) and data.get("type") in KINDS
+    kind = data.get("type") if isinstance(data, dict) else None
+    return isinstance(kind, str) and kind in KINDS
 
 
 def read_chunk(envelope: Envelope) -> SyncChunk:

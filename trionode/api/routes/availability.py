@@ -46,6 +46,9 @@ async def check_node(call: Call) -> Answer:
         raise ApiFailure(f"Port {port} is no API port of the network")
     if context.chain.nodes.by_address(bare(ip, port)) is None:
         raise ApiFailure(f"{bare(ip, port)} is not in the node list")
+    if not _may_contact(call, ip):
+        # anybody may ask, and a node is listed under the address it claims
+        raise ApiFailure(f"Asking Flux {bare(ip, port)} is not available: a private address")
     verdicts: list[bool] = []
 
     async def version() -> None:

@@ -17,6 +17,7 @@ from trionode.api.call import Call
 from trionode.api.dates import iso
 from trionode.api.route import Param, Route, list_of
 from trionode.api.routes.locations import location_rows
+from trionode.api.routes.peers import target_of
 from trionode.appstate.explain import Step
 
 EVENTS_LIMIT = 10_000
@@ -155,6 +156,8 @@ async def explain(call: Call) -> Answer:
     if not name:
         raise ApiFailure("No Flux App name specified")
     ip = call.text("ip") or None
+    if ip is not None:
+        target_of(ip)  # a mistyped address would read like "nothing runs there"
     steps = await call.context.log.explain(name, ip)
     listed = await location_rows(call.context.log.index.locations(name, ip))
     return data({"app": name, "ip": ip, "steps": [_step(step) for step in steps], "listed": listed})

@@ -48,5 +48,4 @@ DEATH = Scenario(
     summary="a killed node's apps disappear at the exact expiry everywhere",
     story=story,
     plan=WorldPlan(nodes=16, clock_skew_ms=20_000),
-    min_nodes=14,
 )

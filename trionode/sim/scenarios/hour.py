@@ -38,5 +38,4 @@ HOUR = Scenario(
         tick_ms=5,
         conditions=Conditions(pong_grid_ms=50),
     ),
-    min_nodes=14,
 )

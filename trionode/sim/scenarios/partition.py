@@ -33,5 +33,4 @@ PARTITION = Scenario(
     summary="a partition 8|8 for 10 virtual minutes heals to the same view",
     story=story,
     plan=WorldPlan(nodes=16),
-    min_nodes=14,
 )

@@ -25,5 +25,4 @@ ROUGH_WEATHER = Scenario(
     summary="2 % loss, duplication and reordering do not keep 16 nodes from agreeing",
     story=story,
     plan=WorldPlan(nodes=16, apps_from_start=True, conditions=ROUGH, clock_skew_ms=5_000),
-    min_nodes=14,
 )

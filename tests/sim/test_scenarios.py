@@ -1,0 +1,39 @@
+"""Every scenario passes at its full size; the long one within its time."""
+
+from __future__ import annotations
+
+import pytest
+
+from trionode.errors import ConfigError
+from trionode.sim.scenario import run_scenario
+from trionode.sim.scenarios import SCENARIOS, scenario_named
+
+SHORT = [name for name in SCENARIOS if name != "hour"]
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_scenario(name: str) -> None:
+    report = run_scenario(scenario_named(name), seed=20)
+    assert report.nodes == 16
+    assert report.delivered > 1000
+    assert report.checks > 1000
+
+
+@pytest.mark.timeout(300)
+def test_one_hour_of_a_hundred_nodes() -> None:
+    report = run_scenario(scenario_named("hour"), seed=20)
+    assert report.nodes == 100
+    assert report.virtual_s >= 3600
+    # 45 s on the development machine; the bound only catches a change of kind.
+    assert report.real_s < 240
+
+
+def test_an_unknown_scenario_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="no scenario 'nope'") as caught:
+        scenario_named("nope")
+    assert "converge" in caught.value.remedy
+
+
+def test_too_few_nodes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 4 nodes"):
+        run_scenario(scenario_named("converge"), seed=1, nodes=3)
