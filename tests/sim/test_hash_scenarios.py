@@ -5,17 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trionode.sim.scenario import Scenario, run_scenario
-from trionode.sim.scenarios.hashes import (
-    CUT_OFF,
-    KILLED_IN_BULK,
-    LATE_JOINER,
-    LATE_JOINER_BULK,
-    PEER_STALLS,
-    PEERS_LIE,
-    ROW_RESET,
-)
-
-STORIES = (LATE_JOINER, LATE_JOINER_BULK, CUT_OFF, ROW_RESET, PEERS_LIE, PEER_STALLS, KILLED_IN_BULK)
+from trionode.sim.scenarios.hashes import CUT_OFF, STORIES
 
 
 @pytest.mark.parametrize("scenario", STORIES, ids=lambda scenario: scenario.name)

@@ -1,4 +1,4 @@
-"""Every scenario passes at its full size; the long one within its time."""
+"""Every scenario passes at its full size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import pytest
 from trionode.errors import ConfigError
 from trionode.sim.scenario import run_scenario
 from trionode.sim.scenarios import SCENARIOS, scenario_named
+from trionode.sim.scenarios.hashes import STORIES
 
-SHORT = [name for name in SCENARIOS if name != "hour"]
+HASH_STORIES = {scenario.name for scenario in STORIES}
+"""Smaller worlds, told in test_hash_scenarios."""
+
+SHORT = [name for name in SCENARIOS if name != "hour" and name not in HASH_STORIES]
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -24,8 +28,6 @@ def test_one_hour_of_a_hundred_nodes() -> None:
     report = run_scenario(scenario_named("hour"), seed=20)
     assert report.nodes == 100
     assert report.virtual_s >= 3600
-    # 45 s on the development machine; the bound only catches a change of kind.
-    assert report.real_s < 240
 
 
 def test_an_unknown_scenario_names_the_known_ones() -> None:

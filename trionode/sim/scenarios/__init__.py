@@ -7,15 +7,7 @@ from trionode.sim.scenario import Scenario
 from trionode.sim.scenarios.converge import CONVERGE
 from trionode.sim.scenarios.death import DEATH
 from trionode.sim.scenarios.flood import FLOOD
-from trionode.sim.scenarios.hashes import (
-    CUT_OFF,
-    KILLED_IN_BULK,
-    LATE_JOINER,
-    LATE_JOINER_BULK,
-    PEER_STALLS,
-    PEERS_LIE,
-    ROW_RESET,
-)
+from trionode.sim.scenarios.hashes import STORIES
 from trionode.sim.scenarios.hour import HOUR
 from trionode.sim.scenarios.partition import PARTITION
 from trionode.sim.scenarios.restart import RESTART
@@ -31,13 +23,7 @@ SCENARIOS: dict[str, Scenario] = {
         FLOOD,
         RESTART,
         HOUR,
-        LATE_JOINER,
-        LATE_JOINER_BULK,
-        CUT_OFF,
-        ROW_RESET,
-        PEERS_LIE,
-        PEER_STALLS,
-        KILLED_IN_BULK,
+        *STORIES,
     )
 }
 

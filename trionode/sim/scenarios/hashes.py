@@ -212,3 +212,6 @@ KILLED_IN_BULK = Scenario(
     plan=PLAN,
     min_nodes=5,
 )
+
+STORIES = (LATE_JOINER, LATE_JOINER_BULK, CUT_OFF, ROW_RESET, PEERS_LIE, PEER_STALLS, KILLED_IN_BULK)
+"""All of them, in the order they are listed to people."""
