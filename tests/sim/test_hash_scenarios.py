@@ -6,9 +6,10 @@ import pytest
 
 from trionode.sim.scenario import Scenario, run_scenario
 from trionode.sim.scenarios.hashes import CUT_OFF, STORIES
+from trionode.sim.scenarios.reorgs import REORGS
 
 
-@pytest.mark.parametrize("scenario", STORIES, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [*STORIES, *REORGS], ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_story_holds(scenario: Scenario, seed: int) -> None:
     assert run_scenario(scenario, seed=seed).delivered > 0

@@ -8,8 +8,9 @@ from trionode.errors import ConfigError
 from trionode.sim.scenario import run_scenario
 from trionode.sim.scenarios import SCENARIOS, scenario_named
 from trionode.sim.scenarios.hashes import STORIES
+from trionode.sim.scenarios.reorgs import REORGS
 
-HASH_STORIES = {scenario.name for scenario in STORIES}
+HASH_STORIES = {scenario.name for scenario in (*STORIES, *REORGS)}
 """Smaller worlds, told in test_hash_scenarios."""
 
 SHORT = [name for name in SCENARIOS if name != "hour" and name not in HASH_STORIES]

@@ -10,6 +10,7 @@ from trionode.sim.scenarios.flood import FLOOD
 from trionode.sim.scenarios.hashes import STORIES
 from trionode.sim.scenarios.hour import HOUR
 from trionode.sim.scenarios.partition import PARTITION
+from trionode.sim.scenarios.reorgs import REORGS
 from trionode.sim.scenarios.restart import RESTART
 from trionode.sim.scenarios.rough import ROUGH_WEATHER
 
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
         RESTART,
         HOUR,
         *STORIES,
+        *REORGS,
     )
 }
 
