@@ -126,6 +126,7 @@ class NodeCore:
             daemon_height=lambda: self.chain.height,
             constants=self.constants,
             judges=parts.judges(self.counters),
+            forget_install_errors=self.log.forget_install_errors,
         )
         AppGossip(self.registry).register(self.peers)
         self.responder = Responder(store, self.peers, self.bus, self.counters, parts.clock, parts.key)
