@@ -21,7 +21,8 @@ from trionode.api.cache import ResponseCache
 from trionode.api.call import Call, parse_body, parse_query
 from trionode.api.context import ApiContext
 from trionode.api.delivery import list_response, preflight, render, respond, stream_response
-from trionode.api.route import Level, Route
+from trionode.api.levels import Level
+from trionode.api.route import Route
 from trionode.api.routes import ROUTES
 from trionode.api.sessions import Sessions
 from trionode.runtime.logs import get_logger

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from trionode.api.route import Level
+from trionode.api.levels import Level
 from trionode.api.sessions import Sessions
 from trionode.config.tree import Settings
 from trionode.errors import WireError

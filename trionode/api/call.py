@@ -15,7 +15,7 @@ from werkzeug.datastructures import Headers
 from trionode.api.answers import ApiFailure
 from trionode.api.auth import Authority, Credentials
 from trionode.api.context import ApiContext
-from trionode.api.route import Level
+from trionode.api.levels import Level
 from trionode.api.sessions import Sessions
 from trionode.errors import WireError
 from trionode.wire import jsjson, querytext

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import trionode
-from trionode.api.route import Level, Param, Route
+from trionode.api.levels import Level
+from trionode.api.route import Param, Route
 
 _ERROR_DATA = {
     "type": "object",

@@ -6,26 +6,16 @@ same name (§1.2).
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trionode.api.answers import Reply
+from trionode.api.levels import Level
 
 if TYPE_CHECKING:
     from trionode.api.call import Call
-
-
-class Level(enum.Enum):
-    """Who may call (api.md §2.3)."""
-
-    PUBLIC = "public"
-    USER = "user"
-    ADMIN = "admin"
-    TEAM = "team"
-    ADMIN_OR_TEAM = "admin or team"
 
 
 class Param(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ import trio
 
 from trionode.api.answers import Answer, ApiFailure, success
 from trionode.api.call import Call
-from trionode.api.route import MESSAGE, Field, Level, Param, Route
+from trionode.api.levels import Level
+from trionode.api.route import MESSAGE, Field, Param, Route
 from trionode.wire import jsjson
 from trionode.wire.address import DEFAULT_PORT, bare, is_ipv4, is_routable_ipv4
 from trionode.wire.signing import verify_message

@@ -10,7 +10,8 @@ from typing import Any
 
 from trionode.api.answers import Answer, ApiFailure, Reply, data
 from trionode.api.call import Call
-from trionode.api.route import INTEGER, STRING, Level, Param, Route, list_of
+from trionode.api.levels import Level
+from trionode.api.route import INTEGER, STRING, Param, Route, list_of
 from trionode.chain.port import ChainRpc
 from trionode.errors import ChainError
 

@@ -10,19 +10,9 @@ from typing import Any
 
 from trionode.api.answers import Answer, ApiFailure, data, success
 from trionode.api.call import Call
+from trionode.api.levels import Level
 from trionode.api.registryports import ExplorerPort
-from trionode.api.route import (
-    BOOLEAN,
-    INTEGER,
-    MESSAGE,
-    NUMBER,
-    Level,
-    Param,
-    Route,
-    list_of,
-    object_of,
-    schema,
-)
+from trionode.api.route import BOOLEAN, INTEGER, MESSAGE, NUMBER, Param, Route, list_of, object_of, schema
 from trionode.api.routes.chain import ask
 from trionode.errors import TrionodeError
 

@@ -8,7 +8,8 @@ from trionode.api.answers import Answer, ApiFailure, data, message, success
 from trionode.api.auth import Credentials, is_flux_id, phrase_time_ms, signed_by
 from trionode.api.call import Call
 from trionode.api.dates import iso
-from trionode.api.route import MESSAGE, STRING, Field, Level, Route, list_of, object_of
+from trionode.api.levels import Level
+from trionode.api.route import MESSAGE, STRING, Field, Route, list_of, object_of
 from trionode.api.sessions import Session
 
 MIN_PHRASE_CHARS = 40

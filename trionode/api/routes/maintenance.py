@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from trionode.api.answers import Answer, ApiFailure, Reply, success, warning
 from trionode.api.call import Call
+from trionode.api.levels import Level
 from trionode.api.registryports import AppsPort
-from trionode.api.route import MESSAGE, Level, Param, Route
+from trionode.api.route import MESSAGE, Param, Route
 from trionode.api.routes.explorer import HIGHEST
 from trionode.errors import TrionodeError
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from trionode.api.answers import Answer, ApiFailure, success, warning
 from trionode.api.call import Call
-from trionode.api.route import MESSAGE, Field, Level, Param, Route
+from trionode.api.levels import Level
+from trionode.api.route import MESSAGE, Field, Param, Route
 from trionode.api.routes.peers import IP, dialled, target_of
 from trionode.errors import TrionodeError, WireError
 from trionode.peers.closecodes import Direction

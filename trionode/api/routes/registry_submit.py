@@ -12,9 +12,10 @@ import trio
 
 from trionode.api.answers import Answer, ApiFailure, data
 from trionode.api.call import Call
+from trionode.api.levels import Level
 from trionode.api.registering import read_message
 from trionode.api.registrycall import require_synced, store_of
-from trionode.api.route import STRING, Field, Level, Route
+from trionode.api.route import STRING, Field, Route
 from trionode.errors import TrionodeError
 from trionode.registry.messages import REGISTER_TYPES, UPDATE_TYPES, message_document
 

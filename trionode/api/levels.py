@@ -1,0 +1,15 @@
+"""The levels of access (docs/spec/api.md §2.3)."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Level(enum.Enum):
+    """Who may call (api.md §2.3)."""
+
+    PUBLIC = "public"
+    USER = "user"
+    ADMIN = "admin"
+    TEAM = "team"
+    ADMIN_OR_TEAM = "admin or team"
