@@ -55,11 +55,13 @@ class Temporaries:
         row = candidate.temporary_row(now_ms, now_ms + self._lifetime_ms)
         # known from this moment on: a copy that comes while it is written must not come through too
         self._add(row)
+        stored = False
         try:
             await self._store.commit([PutTemporary(row)])
-        except BaseException:
-            self._expire_at_ms.pop(hash_, None)
-            raise
+            stored = True
+        finally:
+            if not stored:
+                self._expire_at_ms.pop(hash_, None)
         return True
 
     def _add(self, row: TemporaryRow) -> None:
