@@ -6,48 +6,13 @@ from typing import Any
 
 import pytest
 
+from trionode.devnet.registering import specification
 from trionode.registry.formats import format_spec
 from trionode.registry.messages import read_app_message, signed_text
 from trionode.registry.rows import CurrentSpec, TemporaryRow
 from trionode.wire.jsjson import stringify
 
 pytestmark = pytest.mark.trio
-
-COMPONENT = {
-    "name": "web",
-    "description": "pages",
-    "repotag": "library/nginx:1.27",
-    "ports": [36_001],
-    "domains": [""],
-    "environmentParameters": [],
-    "commands": [],
-    "containerPorts": [80],
-    "containerData": "/data",
-    "cpu": 0.5,
-    "ram": 500,
-    "hdd": 5,
-    "repoauth": "",
-}
-
-
-def specification(owner: str, **changes: Any) -> dict[str, Any]:
-    return format_spec(
-        {
-            "version": 8,
-            "name": "shop",
-            "description": "a shop",
-            "owner": owner,
-            "compose": [COMPONENT],
-            "instances": 3,
-            "contacts": [],
-            "geolocation": [],
-            "expire": 88_000,
-            "nodes": [],
-            "staticip": False,
-            "enterprise": "",
-            **changes,
-        }
-    )
 
 
 @pytest.fixture
@@ -87,7 +52,7 @@ def signed(node: Any, spec: dict[str, Any], kind: str = "fluxappregister", age_m
 
 
 async def test_a_registration_is_sent_asked_back_and_answered_with_its_hash(network: Any) -> None:
-    spec = specification(network.person.address)
+    spec = specification("shop", network.person.address)
     answer = await network.post("/apps/appregister", signed(network, spec), **network.auth)
     assert answer["status"] == "success"
     message, request = network.peers.sent
@@ -98,7 +63,7 @@ async def test_a_registration_is_sent_asked_back_and_answered_with_its_hash(netw
 
 
 async def test_the_specification_is_put_into_its_canonical_form_first(network: Any) -> None:
-    spec = specification(network.person.address)
+    spec = specification("shop", network.person.address)
     shuffled = {**dict(reversed(spec.items())), "unknown": 1}
     body = {**signed(network, spec), "appSpecification": shuffled}
     assert (await network.post("/apps/appregister", body, **network.auth))["status"] == "success"
@@ -106,14 +71,14 @@ async def test_the_specification_is_put_into_its_canonical_form_first(network: A
 
 async def test_nobody_sends_it_back(network: Any) -> None:
     network.answering = False
-    body = signed(network, specification(network.person.address))
+    body = signed(network, specification("shop", network.person.address))
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert answer["status"] == "error"
     assert "no peer sent the message back" in answer["data"]["message"]
 
 
 async def test_users_only(network: Any) -> None:
-    body = signed(network, specification(network.person.address))
+    body = signed(network, specification("shop", network.person.address))
     for path in ("/apps/appregister", "/apps/appupdate"):
         assert await network.post(path, body) == network.refusal
 
@@ -131,7 +96,7 @@ async def test_users_only(network: Any) -> None:
     ],
 )
 async def test_refusals_are_sentences(network: Any, change: dict[str, Any], said: str) -> None:
-    body = {**signed(network, specification(network.person.address)), **change}
+    body = {**signed(network, specification("shop", network.person.address)), **change}
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert answer["status"] == "error"
     assert said in answer["data"]["message"]
@@ -140,13 +105,13 @@ async def test_refusals_are_sentences(network: Any, change: dict[str, Any], said
 
 @pytest.mark.parametrize(("age_ms", "accepted"), [(3_600_000, True), (3_600_001, False), (-300_001, False)])
 async def test_old_and_future_messages(network: Any, age_ms: int, accepted: bool) -> None:
-    body = signed(network, specification(network.person.address), age_ms=age_ms)
+    body = signed(network, specification("shop", network.person.address), age_ms=age_ms)
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert (answer["status"] == "success") is accepted
 
 
 async def test_somebody_elses_signature(network: Any) -> None:
-    body = signed(network, specification(network.operator.address))
+    body = signed(network, specification("shop", network.operator.address))
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert answer["data"]["name"] == "SIGNATURE_INVALID"
 
@@ -159,7 +124,7 @@ async def test_a_node_that_is_not_ready(network: Any, what: str) -> None:
         network.chain.synced = False
     else:
         network.chain.can_send = False
-    body = signed(network, specification(network.person.address))
+    body = signed(network, specification("shop", network.person.address))
     assert (await network.post("/apps/appregister", body, **network.auth))["status"] == "error"
     assert network.peers.sent == []
 
@@ -169,28 +134,28 @@ async def register(network: Any, spec: dict[str, Any]) -> None:
 
 
 async def test_updates(network: Any) -> None:
-    mine = specification(network.person.address)
+    mine = specification("shop", network.person.address)
     await register(network, mine)
     taken = await network.post("/apps/appregister", signed(network, mine), **network.auth)
     assert taken["data"]["name"] == "NAME_TAKEN"
-    larger = specification(network.person.address, instances=5)
+    larger = specification("shop", network.person.address, instances=5)
     answer = await network.post("/apps/appupdate", signed(network, larger, "fluxappupdate"), **network.auth)
     assert answer["status"] == "success", answer
-    await register(network, specification(network.operator.address))
+    await register(network, specification("shop", network.operator.address))
     stolen = await network.post("/apps/appupdate", signed(network, larger, "fluxappupdate"), **network.auth)
     assert stolen["data"]["name"] == "SIGNATURE_NOT_OWNER"
 
 
 async def test_an_update_of_nothing(network: Any) -> None:
-    body = signed(network, specification(network.person.address), "fluxappupdate")
+    body = signed(network, specification("shop", network.person.address), "fluxappupdate")
     answer = await network.post("/apps/appupdate", body, **network.auth)
     assert "no app 'shop' to update" in answer["data"]["message"]
 
 
 async def test_the_version_changes_only_to_the_latest(network: Any) -> None:
-    mine = specification(network.person.address)
+    mine = specification("shop", network.person.address)
     await register(network, mine)
-    part = {**COMPONENT, "tiered": False}
+    part = {**mine["compose"][0], "tiered": False}
     older = format_spec({**mine, "version": 6, "compose": [part]})
     body = signed(network, older, "fluxappupdate")
     answer = await network.post("/apps/appupdate", body, **network.auth)

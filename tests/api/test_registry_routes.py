@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from trionode.chain.explorerstate import ExplorerError, ExplorerStatus
-from trionode.registry.formats import format_spec
+from trionode.devnet.registering import specification
 from trionode.registry.reasons import Reason, Rejection
 from trionode.registry.rows import CurrentSpec, HashRow, PermanentRow, TemporaryRow
 from trionode.wire.jsjson import stringify
@@ -22,43 +22,8 @@ pytestmark = pytest.mark.trio
 OWNER = "1OwnerOwnerOwnerOwnerOwnerOwner12"
 
 
-def specification(name: str = "Shop", **changes: Any) -> dict[str, Any]:
-    component = {
-        "name": "web",
-        "description": "pages",
-        "repotag": "library/nginx:1.27",
-        "ports": [36_001],
-        "domains": [""],
-        "environmentParameters": [],
-        "commands": [],
-        "containerPorts": [80],
-        "containerData": "/data",
-        "cpu": 0.5,
-        "ram": 500,
-        "hdd": 5,
-        "repoauth": "",
-    }
-    return format_spec(
-        {
-            "version": 8,
-            "name": name,
-            "description": "a shop",
-            "owner": OWNER,
-            "compose": [component],
-            "instances": 3,
-            "contacts": [],
-            "geolocation": [],
-            "expire": 88_000,
-            "nodes": [],
-            "staticip": False,
-            "enterprise": "",
-            **changes,
-        }
-    )
-
-
 def paid(number: int, name: str = "Shop", kind: str = "fluxappregister", **changes: Any) -> PermanentRow:
-    spec = specification(name, **changes)
+    spec = specification(name, **{"owner": OWNER, **changes})
     return PermanentRow(
         f"{number:064x}",
         kind,
@@ -203,7 +168,7 @@ async def test_temporary_messages(node: Any) -> None:
         {
             "type": "fluxappregister",
             "version": 1,
-            "appSpecifications": specification(),
+            "appSpecifications": specification("Shop", OWNER),
             "hash": row.hash,
             "timestamp": row.timestamp_ms,
             "signature": row.signature,
@@ -220,7 +185,7 @@ async def test_temporary_messages(node: Any) -> None:
 async def test_current_specifications(filled: Any) -> None:
     rows = await filled.data("/apps/globalappsspecifications")
     assert [row["name"] for row in rows] == ["Shop", "other"]
-    assert rows[1] == {**specification("other"), "hash": f"{2:064x}", "height": 2_000_002}
+    assert rows[1] == {**specification("other", OWNER), "hash": f"{2:064x}", "height": 2_000_002}
     assert len(await filled.data("/apps/globalappsspecifications?owner=1NewOwner")) == 1
     assert len(await filled.data("/apps/globalappsspecifications?appname=OTHER")) == 1
     assert len(await filled.data(f"/apps/globalappsspecifications/{3:064x}")) == 1
@@ -273,7 +238,7 @@ async def test_information(node: Any) -> None:
 
 
 async def test_prices_and_verification(node: Any) -> None:
-    spec = specification()
+    spec = specification("Shop", OWNER)
     quote = (await node.post("/apps/calculateprice", spec))["data"]
     assert list(quote) == ["usd", "flux", "fluxDiscount"]
     assert quote == (await node.post("/apps/calculatefiatandfluxprice", spec))["data"]
@@ -293,14 +258,14 @@ async def test_prices_and_verification(node: Any) -> None:
 
 async def test_updates_keep_their_rules(filled: Any) -> None:
     verify = "/apps/verifyappupdatespecifications"
-    assert (await filled.post(verify, specification()))["status"] == "success"
-    taken = await filled.post("/apps/verifyappregistrationspecifications", specification())
+    assert (await filled.post(verify, specification("Shop", OWNER)))["status"] == "success"
+    taken = await filled.post("/apps/verifyappregistrationspecifications", specification("Shop", OWNER))
     assert taken["data"]["name"] == "NAME_TAKEN"
 
 
 async def test_the_operator_may_block_images(node: Any) -> None:
     node.configure("hosting", blocked_repositories=("library",))
-    answer = await node.post("/apps/verifyappregistrationspecifications", specification())
+    answer = await node.post("/apps/verifyappregistrationspecifications", specification("Shop", OWNER))
     assert "blockedRepositories" in answer["data"]["message"]
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from trionode.cli.main import call
-from trionode.registry.formats import format_spec
+from trionode.devnet.registering import specification
 from trionode.registry.messages import app_message, message_document, signed_text
 from trionode.wire.jsjson import stringify
 from trionode.wire.keys import NodeKey
@@ -30,37 +30,7 @@ ROW = {
     "height": 2_100_000,
     "endHeight": 2_188_000,
 }
-COMPONENT = {
-    "name": "web",
-    "description": "pages",
-    "repotag": "library/nginx:1.27",
-    "ports": [36_001],
-    "domains": [""],
-    "environmentParameters": [],
-    "commands": [],
-    "containerPorts": [80],
-    "containerData": "/data",
-    "cpu": 0.5,
-    "ram": 500,
-    "hdd": 5,
-    "repoauth": "",
-}
-SPEC = format_spec(
-    {
-        "version": 8,
-        "name": "shop",
-        "description": "a shop",
-        "owner": KEY.address,
-        "compose": [COMPONENT],
-        "instances": 3,
-        "contacts": [],
-        "geolocation": [],
-        "expire": 88_000,
-        "nodes": [],
-        "staticip": False,
-        "enterprise": "",
-    }
-)
+SPEC = specification("shop", KEY.address)
 ANSWERS: dict[str, Any] = {
     "/trionode/apps": [],
     "/trionode/registered": [ROW],

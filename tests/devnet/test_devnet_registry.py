@@ -109,7 +109,7 @@ async def test_registration_payment_and_those_who_were_away(tmp_path: Path) -> N
 
         # 08: refusals are sentences; a valid registration gives the hash to pay
         session = await trio.to_thread.run_sync(sign_in, first, OWNER)
-        spec = specification("devshop", OWNER)
+        spec = specification("devshop", OWNER.address)
         request = request_of("fluxappregister", spec)
 
         async def submit(what: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +169,7 @@ async def test_registration_payment_and_those_who_were_away(tmp_path: Path) -> N
         await until(network, "resolved again", lambda: resolved(nodes[LATE - 1], app_hash), 120)
 
         # An update by its owner, and one by somebody else
-        changed = specification("devshop", OWNER, description="a bigger shop")
+        changed = specification("devshop", OWNER.address, description="a bigger shop")
         update = await submit("appupdate", request_of("fluxappupdate", changed))
         assert update["status"] == "success", update
         await trio.to_thread.run_sync(pay, layout, update["data"])

@@ -201,7 +201,7 @@ async def _register_an_app(layout: Layout) -> None:
     What goes wrong is told and left: the network is worth looking at without it.
     """
     owner = NodeKey.generate(random.Random("owner of the local network"), compressed=True)
-    spec = specification(REGISTERED_APP, owner)
+    spec = specification(REGISTERED_APP, owner.address)
 
     def attempt() -> bool:
         place = ready_node(layout)

@@ -19,8 +19,11 @@ from trionode.wire.keys import NodeKey
 REQUEST_TIMEOUT_S = 20.0
 
 
-def specification(name: str, owner: NodeKey, **changes: Any) -> dict[str, Any]:
-    """A small web app of spec version 8 in canonical form, with `changes` to its top level."""
+def specification(name: str, owner: str, **changes: Any) -> dict[str, Any]:
+    """A small web app of spec version 8 in canonical form, with `changes` to its top level.
+
+    `owner`: a Flux ID. Raises Rejected for changes that do not format.
+    """
     component = {
         "name": "web",
         "description": "pages",
@@ -41,7 +44,7 @@ def specification(name: str, owner: NodeKey, **changes: Any) -> dict[str, Any]:
             "version": 8,
             "name": name,
             "description": "a shop",
-            "owner": owner.address,
+            "owner": owner,
             "compose": [component],
             "instances": 3,
             "contacts": [],
