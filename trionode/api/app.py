@@ -85,7 +85,12 @@ class _Desk:
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self.sessions = Sessions(context.settings.api, context.clock, context.rng)
+        self.sessions = Sessions(
+            context.settings.api,
+            context.clock,
+            context.rng,
+            operator_id=context.settings.node.operator_id,
+        )
         self.authority = Authority(context.settings, self.sessions, context.clock)
         self._cache = ResponseCache(trio.current_time)
 

@@ -40,9 +40,15 @@ class PendingSignature(msgspec.Struct, frozen=True):
 
 
 class Sessions:
-    """The three tables. `rng` must be a secure source (`random.SystemRandom()`) in a real node."""
+    """The three tables. `rng` must be a secure source (`random.SystemRandom()`) in a real node.
 
-    def __init__(self, settings: ApiSettings, clock: WallClock, rng: random.Random) -> None:
+    `operator_id`: whose sessions, like the team's, make room last when the table is full.
+    """
+
+    def __init__(
+        self, settings: ApiSettings, clock: WallClock, rng: random.Random, *, operator_id: str = ""
+    ) -> None:
+        self._kept_longest = {settings.team_id, settings.support_id, operator_id}
         self._phrase_ttl_ms = round(settings.login_phrase_ttl_s * 1000)
         self._session_ttl_ms = round(settings.session_days * 86_400_000)
         self._clock = clock
@@ -87,9 +93,14 @@ class Sessions:
         self._phrases.pop(phrase, None)
         session = Session(flux_id, phrase, created_ms, created_ms + self._session_ttl_ms)
         while len(self._sessions) >= MAX_SESSIONS:
-            self._sessions.popitem(last=False)
+            self._make_room()
         self._sessions[flux_id, phrase] = session
         return session
+
+    def _make_room(self) -> None:
+        """Drop the oldest session; throw-away identities must not sign the operator out."""
+        oldest = next((key for key in self._sessions if key[0] not in self._kept_longest), None)
+        del self._sessions[oldest if oldest is not None else next(iter(self._sessions))]
 
     def find(self, flux_id: str, phrase: str) -> Session | None:
         """The live session of this identity and phrase."""
