@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from trionode.errors import WireError
 
@@ -66,6 +67,7 @@ def is_ipv4(ip: str) -> bool:
     return _IPV4.fullmatch(ip) is not None
 
 
+@lru_cache(maxsize=16_384)  # peers report the same few thousand nodes again and again
 def is_routable_ipv4(ip: str) -> bool:
     """False for private, loopback, link-local, carrier-NAT and non-IPv4 texts (§2 check 4)."""
     if not is_ipv4(ip):
