@@ -27,9 +27,10 @@ from trionode.hosting.port import FixedApps, RunningApps
 from trionode.peers.link import PeerTransport
 from trionode.peers.service import PeerService
 from trionode.registry.constants import Constants
-from trionode.runtime.bus import EventBus
+from trionode.runtime.bus import Event, EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 from trionode.runtime.service import Service
 from trionode.store.appregistry import AppRegistry
 from trionode.store.appregistry_judges import InlineJudges, Judges
@@ -106,7 +107,8 @@ class NodeCore:
             self.bus,
             self.counters,
             parts.clock,
-            peer_count=lambda: len(self.peers.table),
+            start=self._enough_peers(),
+            boot_settled=Gate(is_open=True),
             uptime_s=parts.os_uptime_s,
             known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
         )
@@ -167,6 +169,17 @@ class NodeCore:
 
     async def _audit_payments(self, height: int) -> int:
         return await self.registry.reconstruct(height) if self.hash_sync.ready.is_open else 0
+
+    def _enough_peers(self) -> Gate:
+        """Opens once, when the node first has the peers that a broadcast is worth making for."""
+        gate, wanted = Gate(is_open=self.settings.appstate.announce_min_peers == 0), self.settings.appstate
+
+        def look(event: Event) -> None:
+            if event.name == "peers:added" and event.data["total"] >= wanted.announce_min_peers:
+                gate.open()
+
+        self.bus.tap(look)
+        return gate
 
     def _running_apps(self, given: RunningApps | None) -> RunningApps:
         if given is not None:

@@ -17,7 +17,6 @@ import trio
 
 from trionode.api.app import create_app
 from trionode.api.context import ApiContext
-from trionode.api.dosstate import DosState
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import Probe, TcpProbe
 from trionode.api.registryports import RegistryParts
@@ -30,6 +29,7 @@ from trionode.errors import TrionodeError
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.ws import WsTransport
 from trionode.runtime.clock import SystemClock
+from trionode.runtime.dosstate import DosState
 from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HardExit, watch_signals

@@ -15,7 +15,6 @@ import trio
 
 from trionode.api.app import create_app
 from trionode.api.context import ApiContext
-from trionode.api.dosstate import DosState
 from trionode.api.probe import HttpAnswer
 from trionode.api.registryports import RegistryParts
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
@@ -25,6 +24,7 @@ from trionode.errors import ChainError, PeerError
 from trionode.registry.constants import MAINNET
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
+from trionode.runtime.dosstate import DosState
 from trionode.runtime.supervisor import ServiceStatus
 from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.wire.keys import NodeKey

@@ -18,6 +18,7 @@ from trionode.hosting.port import FixedApps, RunningApp
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 from trionode.wire.envelope import Envelope
 
 EPOCH_MS = 1_760_000_000_000
@@ -35,7 +36,8 @@ class World:
         self.apps = FixedApps(self.bus, apps)
         self.own_address: str | None = ME
         self.can_send = True
-        self.peers = 12
+        self.start = Gate(is_open=True)
+        self.boot_settled = Gate(is_open=True)
         self.send_takes_s = 0.0
         self.broken = False
         self.refusing = False
@@ -50,7 +52,8 @@ class World:
             self.bus,
             self.counters,
             VirtualClock(EPOCH_MS),
-            peer_count=lambda: self.peers,
+            start=self.start,
+            boot_settled=self.boot_settled,
             uptime_s=lambda: 12.5,
             known_names=lambda address: known if address == ME else (),
             static_ip=True,
@@ -70,10 +73,6 @@ class World:
     def set_can_send(self, can_send: bool) -> None:
         self.can_send = can_send
         self.bus.publish("chain:capability", {"capable": can_send})
-
-    def add_peers(self, count: int) -> None:
-        self.peers = count
-        self.bus.publish("peers:added", {"total": count})
 
     def told(self) -> list[tuple[float, str, Any]]:
         """(time, type, names) of everything sent."""
@@ -128,20 +127,37 @@ async def test_the_message_field_by_field(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.trio
-async def test_it_waits_for_the_capability_and_for_peers(autojump_clock: MockClock) -> None:
-    async with announcing(peers=0, can_send=False) as world:
-        await trio.sleep(10_000)
-        world.add_peers(11)
+@pytest.mark.parametrize("first", ["start", "boot_settled"])
+async def test_it_waits_for_both_gates(first: str, autojump_clock: MockClock) -> None:
+    world = World((WEB,), ())
+    world.start.close()
+    world.boot_settled.close()
+    gates = {"start": world.start, "boot_settled": world.boot_settled}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.announcer.run)
+        gates.pop(first).open()
+        # News from before the start must not make a second round right after the first.
         world.set_can_send(True)
         await trio.sleep(10_000)
         assert world.sent == []
         start_s = trio.current_time()
-        world.add_peers(12)
-        await trio.sleep(1)
+        for gate in gates.values():
+            gate.open()
+        await trio.sleep(3599)
         assert world.told() == [(start_s, RUNNING, ["web"])]
-        world.peers = 0
-        await trio.sleep(3600)
-        assert len(world.sent) == 2, "once started, the number of peers no longer matters"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_it_waits_for_the_capability(autojump_clock: MockClock) -> None:
+    async with announcing(can_send=False) as world:
+        await trio.sleep(10_000)
+        assert world.sent == []
+        assert world.counters["announcer.skipped"] == 3
+        start_s = trio.current_time()
+        world.set_can_send(True)
+        await trio.sleep(3599)
+        assert world.told() == [(start_s, RUNNING, ["web"])]
 
 
 @pytest.mark.trio

@@ -15,6 +15,7 @@ from trionode.hosting.port import FixedApps, RunningApp
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 from trionode.store.eventlog import EventLog
 from trionode.store.memory import MemoryStore
 from trionode.wire.envelope import Envelope, seal
@@ -56,7 +57,8 @@ async def test_own_locations_follow_the_announcements(autojump_clock: MockClock)
         bus,
         counters,
         clock,
-        peer_count=lambda: 12,
+        start=Gate(is_open=True),
+        boot_settled=Gate(is_open=True),
         uptime_s=lambda: 5.0,
         known_names=lambda address: [row.name for row in log.locations(ip=address)],
     )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from trionode.api.dosstate import DosState
 from trionode.api.probe import Probe
 from trionode.api.registryports import RegistryParts
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
@@ -23,6 +22,7 @@ from trionode.peers.discovery import Source
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.dosstate import DosState
 from trionode.runtime.lag import LagStats
 from trionode.runtime.supervisor import ServiceStatus
 from trionode.wire.nodelist import NodeList

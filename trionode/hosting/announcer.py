@@ -1,9 +1,10 @@
 """The announcer: tells the network what runs here (docs/spec/events.md §9, wire.md §10).
 
-It starts when the node can send and has `announce_min_peers` peers, then sends one `fluxapprunning`
-v2 per interval (measured from the end of a cycle), at once when an app appears or changes, and when
-the message capability is regained. An app that is gone is told by `fluxappremoved`. Own messages
-are applied to the own event log with their signature. An empty v2 is never sent (differences.md).
+Once both start gates have opened (the network is there, the boot decision is carried out) it sends one
+`fluxapprunning` v2 per interval (measured from the end of a cycle), at once when an app appears or
+changes, and when the message capability is regained; a cycle without the capability says nothing. An
+app that is gone is told by `fluxappremoved`. Own messages are applied to the own event log with their
+signature. An empty v2 is never sent (differences.md).
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from trionode.hosting.port import APPS_CHANGED, RunningApp, RunningApps
 from trionode.runtime.bus import Event, EventBus, Subscription
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 from trionode.wire.envelope import Envelope
 
 CAPABILITY = "chain:capability"
-WAKERS = (CAPABILITY, "chain:address", "peers:added", APPS_CHANGED)
+WAKERS = (CAPABILITY, "chain:address", APPS_CHANGED)
 RETRY_S = 60.0
 """After a failed cycle the next one comes this soon (scaled), not only after the whole interval."""
 
@@ -60,8 +62,10 @@ class SenderFacts(Protocol):
 class Announcer:
     """Service "announcer".
 
-    `uptime_s`: the machine's uptime. `known_names(address)`: names the own log lists there, so that
-    after a restart the apps that are gone are told too. `peer_count`: live peers, both directions.
+    `start`: opens when node list and peers are first there (`Orchestrator.first_broadcast`);
+    `boot_settled`: opens when the boot decision is carried out, so that no app is announced which is
+    about to be removed. `uptime_s`: the machine's uptime. `known_names(address)`: names the own log lists
+    there, so that after a restart the apps that are gone are told too.
     """
 
     name = "announcer"
@@ -77,7 +81,8 @@ class Announcer:
         counters: Counters,
         clock: WallClock,
         *,
-        peer_count: Callable[[], int],
+        start: Gate,
+        boot_settled: Gate,
         uptime_s: Callable[[], float],
         known_names: Callable[[str], Iterable[str]] = lambda address: (),
         static_ip: bool = False,
@@ -90,7 +95,8 @@ class Announcer:
         self._bus = bus
         self._counters = counters
         self._clock = clock
-        self._peer_count = peer_count
+        self._start = start
+        self._boot_settled = boot_settled
         self._uptime_s = uptime_s
         self._known_names = known_names
         self._static_ip = static_ip
@@ -101,11 +107,11 @@ class Announcer:
         self.last_announced_ms: int | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Wait for the start conditions, then announce until cancelled."""
+        """Wait for both gates, then announce until cancelled."""
+        task_status.started()
+        await self._start.wait()
+        await self._boot_settled.wait()
         with self._bus.subscribe(*WAKERS) as events:
-            task_status.started()
-            while not (self._facts.can_send and self._peer_count() >= self._settings.announce_min_peers):
-                await events.receive()
             while True:
                 pause_s = await self._cycle()
                 await self._pause(events, trio.current_time() + pause_s)
@@ -123,7 +129,7 @@ class Announcer:
 
     def _is_news(self, event: Event) -> bool:
         regained = event.name == CAPABILITY and bool(event.data.get("capable"))
-        return regained or (event.name != "peers:added" and self._differs())
+        return regained or self._differs()
 
     def _differs(self) -> bool:
         apps = self._wanted()

@@ -1,4 +1,4 @@
-"""The node's own penalty counter, as the API shows it (docs/spec/api.md §2.2, §5).
+"""The node's own penalty counter, as the API shows it (docs/spec/lifecycle.md §10, api.md §2.2, §5).
 
 A sticky message overrides both members until it is cleared. Rooms below the API raise it through
 the same object, handed to them as a value.
