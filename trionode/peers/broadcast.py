@@ -8,6 +8,7 @@ send, a gap of 500 ms, then inbound. One task paces everything; there is none pe
 from __future__ import annotations
 
 import heapq
+from itertools import chain
 
 import trio
 
@@ -15,6 +16,7 @@ from trionode.config.tree import PeerSettings
 from trionode.peers.outbox import Tier
 from trionode.peers.outgoing import Forms, Outgoing
 from trionode.peers.peer import Peer
+from trionode.peers.relay import paced_offsets_s, relay_targets
 from trionode.peers.table import PeerTable
 from trionode.runtime.counters import Counters
 from trionode.wire.frames import HashPresent
@@ -40,29 +42,27 @@ class Broadcaster:
         """Send hash-present to all but one, without delay; how many peers that was."""
         outgoing = self._forms.frame(HashPresent(hash_hex))
         sent = 0
-        for peer in self._table:
-            if peer is not exclude:
-                outgoing.send(peer, Tier.GOSSIP)
-                sent += 1
+        for peer in relay_targets(self._table, exclude):
+            outgoing.send(peer, Tier.GOSSIP)
+            sent += 1
         return sent
 
     def paced(self, text: str, exclude: Peer | None = None) -> int:
         """Send a full text to all but one by the paced schedule; how many peers that will be."""
         outgoing = self._forms.text(text)
-        due_s = trio.current_time()
+        groups = [
+            relay_targets(self._table.peers(direction), exclude) for direction in ("outbound", "inbound")
+        ]
+        offsets_s = paced_offsets_s([len(group) for group in groups], self._spacing_s, self._gap_s)
+        now_s = trio.current_time()
         scheduled = 0
-        for direction in ("outbound", "inbound"):
-            for peer in self._table.peers(direction):
-                if peer is exclude:
-                    continue
-                due_s += self._spacing_s
-                if len(self._due) >= MAX_SCHEDULED:
-                    self._counters.add("peers.broadcast.schedule_full")
-                    continue
-                self._sequence += 1
-                heapq.heappush(self._due, (due_s, self._sequence, peer, outgoing))
-                scheduled += 1
-            due_s += self._gap_s
+        for peer, offset_s in zip(chain.from_iterable(groups), offsets_s, strict=True):
+            if len(self._due) >= MAX_SCHEDULED:
+                self._counters.add("peers.broadcast.schedule_full")
+                continue
+            self._sequence += 1
+            heapq.heappush(self._due, (now_s + offset_s, self._sequence, peer, outgoing))
+            scheduled += 1
         self._news.set()
         return scheduled
 

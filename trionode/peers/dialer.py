@@ -23,6 +23,7 @@ from trionode.peers.discovery import (
     Target,
     deterministic_inbound,
     deterministic_outbound,
+    enough_links,
 )
 from trionode.peers.facts import WAKE_EVENTS, NetworkFacts
 from trionode.peers.link import DialError, Hello, Link, PeerTransport
@@ -179,8 +180,12 @@ class Dialer:
     async def _random_outbound(self, walk: RandomWalk, nursery: trio.Nursery) -> None:
         settings, table = self._settings, self._table
         for _ in range(settings.random_draws):
-            enough = table.outbound >= settings.random_outbound
-            if enough and table.distinct_ips("outbound") >= settings.random_outbound_ips:
+            if enough_links(
+                table.outbound,
+                table.distinct_ips("outbound"),
+                wanted=settings.random_outbound,
+                wanted_ips=settings.random_outbound_ips,
+            ):
                 return
             target = walk.draw(self._is_taken, self._providers("outbound"))
             if target is not None:
@@ -189,8 +194,12 @@ class Dialer:
     async def _random_inbound(self, walk: RandomWalk, own: str) -> None:
         settings, table = self._settings, self._table
         for _ in range(settings.random_draws):
-            enough = table.inbound >= settings.random_inbound
-            if enough and table.distinct_ips("inbound") >= settings.random_inbound_ips:
+            if enough_links(
+                table.inbound,
+                table.distinct_ips("inbound"),
+                wanted=settings.random_inbound,
+                wanted_ips=settings.random_inbound_ips,
+            ):
                 return
             target = walk.draw(self._is_taken, self._providers("inbound"))
             if target is not None:

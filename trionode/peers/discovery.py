@@ -75,6 +75,11 @@ def _neighbours(addresses: Sequence[str], own_address: str, indexes: Iterable[in
     return [target for target in targets if target is not None and (own is None or target.ip != own.ip)]
 
 
+def enough_links(links: int, distinct_ips: int, *, wanted: int, wanted_ips: int) -> bool:
+    """Steps 5 and 6 end when there are enough links of the direction, to enough addresses."""
+    return links >= wanted and distinct_ips >= wanted_ips
+
+
 class RandomWalk:
     """Steps 5 and 6: random nodes from foreign /16s; what was tried is shared by both steps.
 

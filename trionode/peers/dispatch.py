@@ -19,6 +19,7 @@ from trionode.errors import StoreError
 from trionode.peers.broadcast import Broadcaster
 from trionode.peers.facts import NetworkFacts
 from trionode.peers.peer import Peer
+from trionode.peers.relay import goes_by_hash
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -199,7 +200,7 @@ class Dispatcher:
 
     def _relay(self, message: Verified) -> None:
         self._counters.add("gossip.relayed")
-        if self._facts.height >= self._hash_relay_height:
+        if goes_by_hash(self._facts.height, self._hash_relay_height):
             self._broadcaster.announce(message.envelope.data_hash, message.peer)
         else:
             self._broadcaster.paced(message.envelope.text, message.peer)
