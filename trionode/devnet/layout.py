@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,16 @@ class NodePlace(msgspec.Struct, frozen=True):
         return self.folder / "pid"
 
     @property
+    def boot_id(self) -> Path:
+        """Stands for the machine's boot id when `system.boot_id_file` points to it."""
+        return self.folder / "boot-id"
+
+    @property
+    def key(self) -> NodeKey:
+        """The node's key, once the files are written."""
+        return NodeKey.from_wif((self.folder / "node.key").read_text("ascii").strip())
+
+    @property
     def api(self) -> str:
         return f"http://{self.ip}:{API_PORT}"
 
@@ -75,10 +85,17 @@ class Layout(msgspec.Struct, frozen=True):
         return {(app, node.ip) for node in self.nodes for app in node.apps}
 
 
-def plan(folder: Path, count: int, offset: int) -> Layout:
+def usual_apps(number: int, count: int) -> tuple[str, ...]:
+    """What a node of a network for people runs: one app of all, one of its own, one of its neighbour."""
+    return tuple(dict.fromkeys(("shop", f"web{number}", f"web{number % count + 1}")))
+
+
+def plan(
+    folder: Path, count: int, offset: int, apps: Callable[[int, int], tuple[str, ...]] = usual_apps
+) -> Layout:
     """Decide addresses and apps of `count` nodes; nothing is written yet.
 
-    Raises StartupError when the count or the offset leave the loopback range.
+    `apps(number, count)` names what a node runs. Raises StartupError when the count or the offset leave the loopback range.
     """
     if not 1 <= count <= MAX_NODES or not 0 <= offset <= 254 - count:
         raise StartupError(
@@ -90,25 +107,34 @@ def plan(folder: Path, count: int, offset: int) -> Layout:
             number=number,
             ip=f"127.{offset + number}.0.1",
             folder=folder / f"node{number}",
-            apps=tuple(dict.fromkeys(("shop", f"web{number}", f"web{number % count + 1}"))),
+            apps=apps(number, count),
         )
         for number in range(1, count + 1)
     )
     return Layout(folder=folder, stub_ip=f"127.{offset}.255.1", nodes=nodes)
 
 
-def write(layout: Layout, rng: random.Random, overrides: Mapping[str, Any] | None = None) -> None:
+def write(
+    layout: Layout,
+    rng: random.Random,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    node_overrides: Mapping[int, Mapping[str, Any]] | None = None,
+    tiers: Mapping[int, str] | None = None,
+) -> None:
     """Create the folders, keys, settings, app lists and the node list; keys survive a second run.
 
-    `overrides` are extra `section.key` settings for every node.
+    `overrides` are extra `section.key` settings for every node, `node_overrides` for single ones by their
+    number; `tiers` are the tiers of single nodes.
     """
     rows = []
     for node in layout.nodes:
         node.folder.mkdir(parents=True, exist_ok=True)
         key = _key_of(node, rng)
-        node.config.write_text(_settings_text(layout, node, overrides or {}), "utf-8")
+        extra = {**(overrides or {}), **(node_overrides or {}).get(node.number, {})}
+        node.config.write_text(_settings_text(layout, node, extra), "utf-8")
         (node.folder / "apps.toml").write_text(_apps_text(node), "utf-8")
-        rows.append(_node_row(node, key))
+        rows.append(_node_row(node, key, (tiers or {}).get(node.number)))
     layout.node_list.write_text(json.dumps(rows, indent=1), "utf-8")
 
 
@@ -132,7 +158,7 @@ def _apps_text(node: NodePlace) -> str:
     )
 
 
-def _node_row(node: NodePlace, key: NodeKey) -> dict[str, Any]:
+def _node_row(node: NodePlace, key: NodeKey, tier: str | None) -> dict[str, Any]:
     collateral = hashlib.sha256(f"collateral-{node.ip}".encode()).hexdigest()
     return {
         "collateral": f"COutPoint({collateral}, 0)",
@@ -144,7 +170,7 @@ def _node_row(node: NodePlace, key: NodeKey) -> dict[str, Any]:
         "confirmed_height": 2_090_500,
         "last_confirmed_height": 2_099_990,
         "last_paid_height": 2_099_900,
-        "tier": TIERS[(node.number - 1) % len(TIERS)],
+        "tier": tier or TIERS[(node.number - 1) % len(TIERS)],
         "payment_address": key.address,
         "pubkey": key.public_key,
         "activesince": "1700000000",
