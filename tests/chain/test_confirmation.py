@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trionode.chain.confirmation import (
-    Confirmation,
+from trionode.chain.confirmation import Confirmation
+from trionode.config.tree import ChainSettings
+from trionode.errors import ChainError
+from trionode.lifecycle.confirmation import (
     ConfirmationState,
     after_answer,
     after_failure,
     news,
     with_capability,
 )
-from trionode.config.tree import ChainSettings
-from trionode.errors import ChainError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 

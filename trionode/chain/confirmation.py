@@ -1,7 +1,6 @@
-"""Is this node confirmed, and may it send signed messages? (docs/spec/lifecycle.md §6)
+"""The confirmation poll (docs/spec/lifecycle.md §6): feeds the rules of `lifecycle.confirmation`.
 
-`ConfirmationState` and its three transitions are pure; `Confirmation` polls the daemon and feeds
-them. Published: `confirmation:changed` {confirmed} (the first known value counts as a change),
+Published: `confirmation:changed` {confirmed} (the first known value counts as a change),
 `messageCapability:changed` {capable} (not when capability falls with the confirmation), and for
 our own services `chain:capability` {capable} at every change and `chain:stale` {} once per outage.
 """
@@ -9,69 +8,22 @@ our own services `chain:capability` {capable} at every change and `chain:stale` 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import msgspec
 import trio
 
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import ChainSettings
 from trionode.errors import ChainError
+from trionode.lifecycle.confirmation import (
+    ConfirmationState,
+    after_answer,
+    after_failure,
+    news,
+    with_capability,
+)
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
-
-CONFIRMED = "CONFIRMED"
-
-
-class ConfirmationState(msgspec.Struct, frozen=True):
-    """What is known. `confirmed` is None until the daemon has answered once."""
-
-    confirmed: bool | None = None
-    can_send: bool = False
-    stale: bool = False
-    last_success_s: float | None = None
-
-
-def after_answer(state: ConfirmationState, status: object, now_s: float) -> ConfirmationState:
-    """The daemon answered `status` (None when its answer held none)."""
-    confirmed = status == CONFIRMED
-    return ConfirmationState(confirmed, state.can_send and confirmed, stale=False, last_success_s=now_s)
-
-
-def after_failure(
-    state: ConfirmationState, now_s: float, *, stale_s: float, expired_s: float
-) -> ConfirmationState:
-    """The daemon did not answer: the value is kept until the last answer is too old."""
-    if state.last_success_s is None:
-        return state
-    age_s = now_s - state.last_success_s
-    expired = age_s > expired_s and state.confirmed is True
-    return msgspec.structs.replace(
-        state,
-        stale=state.stale or age_s > stale_s,
-        confirmed=False if expired else state.confirmed,
-        can_send=state.can_send and not expired,
-    )
-
-
-def with_capability(state: ConfirmationState, *, is_listed: bool) -> ConfirmationState:
-    """`is_listed`: the node list maps our own address to our own public key."""
-    return msgspec.structs.replace(state, can_send=state.confirmed is True and is_listed)
-
-
-def news(before: ConfirmationState, after: ConfirmationState) -> list[tuple[str, dict[str, Any]]]:
-    """The events that tell of the step from `before` to `after`, in publishing order."""
-    events: list[tuple[str, dict[str, Any]]] = []
-    if after.stale and not before.stale:
-        events.append(("chain:stale", {}))
-    if after.confirmed != before.confirmed:
-        events.append(("confirmation:changed", {"confirmed": after.confirmed}))
-    if after.can_send != before.can_send:
-        if after.confirmed:
-            events.append(("messageCapability:changed", {"capable": after.can_send}))
-        events.append(("chain:capability", {"capable": after.can_send}))
-    return events
 
 
 class Confirmation:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import trio
 
-from trionode.chain.confirmation import Confirmation, ConfirmationState
+from trionode.chain.confirmation import Confirmation
 from trionode.chain.nodelist import NodeListBuilder, NodeListService
 from trionode.chain.poll import ChainInfo
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import ChainSettings
 from trionode.errors import ChainError
+from trionode.lifecycle.confirmation import ConfirmationState
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
