@@ -179,6 +179,7 @@ class Dialer:
 
     async def _random_outbound(self, walk: RandomWalk, nursery: trio.Nursery) -> None:
         settings, table = self._settings, self._table
+        taken = self._providers("outbound")
         for _ in range(settings.random_draws):
             if enough_links(
                 table.outbound,
@@ -187,12 +188,14 @@ class Dialer:
                 wanted_ips=settings.random_outbound_ips,
             ):
                 return
-            target = walk.draw(self._is_taken, self._providers("outbound"))
+            target = walk.draw(self._is_taken, taken)
             if target is not None:
                 await self._dial_spaced(target, nursery)
+                taken = self._providers("outbound")
 
     async def _random_inbound(self, walk: RandomWalk, own: str) -> None:
         settings, table = self._settings, self._table
+        taken = self._providers("inbound")
         for _ in range(settings.random_draws):
             if enough_links(
                 table.inbound,
@@ -201,10 +204,11 @@ class Dialer:
                 wanted_ips=settings.random_inbound_ips,
             ):
                 return
-            target = walk.draw(self._is_taken, self._providers("inbound"))
+            target = walk.draw(self._is_taken, taken)
             if target is not None:
                 await self._invite(target, own)
                 await trio.sleep(settings.dial_spacing_s)
+                taken = self._providers("inbound")
 
     def _providers(self, direction: Direction) -> set[str]:
         return {provider(peer.ip) for peer in self._table.peers(direction)}
