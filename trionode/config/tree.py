@@ -42,6 +42,7 @@ from trionode.config.host import (
     Tier,
     Tiers,
 )
+from trionode.config.observer import ObserverSettings
 from trionode.config.section import Section
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "MonitorSettings",
     "NetworkSettings",
     "NodeSettings",
+    "ObserverSettings",
     "PeerSettings",
     "PortTestSettings",
     "Price",
@@ -113,5 +115,6 @@ class Settings(Section, frozen=True, kw_only=True):
     router: RouterSettings = RouterSettings()
     system: SystemSettings = SystemSettings()
     boot: BootSettings = BootSettings()
+    observer: ObserverSettings = ObserverSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     log: LogSettings = LogSettings()
