@@ -95,7 +95,8 @@ def plan(
 ) -> Layout:
     """Decide addresses and apps of `count` nodes; nothing is written yet.
 
-    `apps(number, count)` names what a node runs. Raises StartupError when the count or the offset leave the loopback range.
+    `apps(number, count)` names what a node runs. Raises StartupError when the count or the offset leave
+    the loopback range.
     """
     if not 1 <= count <= MAX_NODES or not 0 <= offset <= 254 - count:
         raise StartupError(
