@@ -27,6 +27,7 @@ from trionode.peers.discovery import (
 )
 from trionode.peers.facts import WAKE_EVENTS, NetworkFacts
 from trionode.peers.link import DialError, Hello, Link, PeerTransport
+from trionode.peers.role import MEMBER, Role
 from trionode.peers.table import PeerTable
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -56,6 +57,7 @@ class Dialer:
         hello: Callable[[bool], Hello],
         own_port: Callable[[], int],
         host: Callable[[Link, Target], Awaitable[None]],
+        role: Role = MEMBER,
     ) -> None:
         self._settings = settings
         self._allow_private = network.allow_private_addresses
@@ -68,6 +70,7 @@ class Dialer:
         self._hello = hello
         self._own_port = own_port
         self._host = host
+        self._role = role
         self._pending: dict[str, None] = {}
         self._inviting: dict[str, None] = {}
         self._backoff = InviteBackoff(settings.invite_backoff_s)
@@ -131,8 +134,9 @@ class Dialer:
                 await self._pause()
 
     def _is_ready(self) -> bool:
-        facts = self._facts
-        return facts.synced and facts.confirmed and bool(facts.own_address) and len(facts.nodes) > 0
+        facts, role = self._facts, self._role
+        has_place = bool(facts.own_address) or not role.is_member
+        return facts.synced and role.may_link(facts) and has_place and len(facts.nodes) > 0
 
     async def _until_ready(self) -> None:
         with (
@@ -220,7 +224,8 @@ class Dialer:
         return key in self._table or key in self._pending
 
     def _may_dial(self, target: Target) -> bool:
-        return not self._is_taken(target.key) and self._allowed(target.ip)
+        has_room = self._role.has_room(len(self._table) + len(self._pending))
+        return has_room and not self._is_taken(target.key) and self._allowed(target.ip)
 
     async def _dial_spaced(self, target: Target, nursery: trio.Nursery) -> None:
         if self._may_dial(target):

@@ -104,13 +104,14 @@ class RandomWalk:
 
     def draw(self, connected: Callable[[str], bool], taken: Iterable[str]) -> Target | None:
         """One uniform draw; None if the node drawn may not be used."""
-        if not self._addresses or self._own is None:
+        if not self._addresses:
             return None
         target = target_of(self._rng.choice(self._addresses), "random")
-        if target is None or target.key == self._own.key or connected(target.key):
+        if target is None or connected(target.key):
             return None
         prefix = provider(target.ip)
-        if prefix == provider(self._own.ip) or prefix in taken or not self._allowed(target.ip):
+        is_near = self._own is not None and prefix == provider(self._own.ip)
+        if is_near or prefix in taken or not self._allowed(target.ip):
             return None
         if target.ip in self._tried_ips or prefix in self._tried_providers:
             return None

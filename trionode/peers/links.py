@@ -18,10 +18,11 @@ from trionode.peers.badmessages import BadMessages
 from trionode.peers.closecodes import Direction
 from trionode.peers.discovery import Target
 from trionode.peers.facts import NetworkFacts
-from trionode.peers.link import CAPABILITIES, Hello, InboundRequest, Link, LinkClosed, PeerTransport
+from trionode.peers.link import Hello, InboundRequest, Link, LinkClosed, PeerTransport
 from trionode.peers.outbox import Outbox
 from trionode.peers.peer import Peer
 from trionode.peers.receive import Receiver
+from trionode.peers.role import MEMBER, Role
 from trionode.peers.table import PeerTable
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -54,6 +55,7 @@ class Links:
         on_open: Callable[[Peer], None],
         on_over: Callable[[Peer], None],
         on_lost: Callable[[Peer], None],
+        role: Role = MEMBER,
     ) -> None:
         self._node = settings.node
         self._settings = settings.peers
@@ -68,6 +70,7 @@ class Links:
         self._on_open = on_open
         self._on_over = on_over
         self._on_lost = on_lost
+        self._role = role
         self._started_s: float | None = None
         self._own_port: int | None = None
         self._inbound: dict[trio.CancelScope, None] = {}
@@ -137,7 +140,7 @@ class Links:
         port = admission.dial_port(request.dial_port)
         maximum = admission.max_inbound(self._known_nodes(), self._settings.min_inbound)
         refusal = admission.check_inbound(
-            accepting=self.accepting and self._facts.confirmed,
+            accepting=self.accepting and self._facts.confirmed and self._role.is_member,
             inbound_count=self._table.inbound,
             max_connections=maximum,
             remote_ip=link.remote_ip,
@@ -191,7 +194,7 @@ class Links:
     async def host_dialled(self, link: Link, target: Target) -> None:
         """Run an outbound peer; when the other side's dial was faster and wins, drop ours."""
         held, own = self._table.get(target.key), self._own_key()
-        if not self._facts.confirmed:
+        if not self._role.may_link(self._facts):
             await link.close(closecodes.UNCONFIRMED, "node unconfirmed")
         elif (
             held is not None and held.is_alive and own is not None and not admission.dial_wins(own, held.key)
@@ -264,7 +267,7 @@ class Links:
         """What our headers say now."""
         uptime_s = 0.0 if self._started_s is None else trio.current_time() - self._started_s
         return Hello(
-            capabilities=frozenset(CAPABILITIES),
+            capabilities=frozenset(self._role.capabilities),
             version=self._node.compatibility_version,
             uptime_s=int(uptime_s),
             clock_offset_ms=self.clock_offset_ms,

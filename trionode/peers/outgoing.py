@@ -11,6 +11,7 @@ from __future__ import annotations
 from trionode.peers.link import PeerTransport, PreparedMessage
 from trionode.peers.outbox import Tier
 from trionode.peers.peer import Peer
+from trionode.peers.role import MEMBER, Role
 from trionode.runtime.clock import WallClock
 from trionode.wire.frames import Frame, SyncRequest, encode_frame
 from trionode.wire.textframe import frame_text, with_timestamp
@@ -29,11 +30,13 @@ class Outgoing:
         *,
         text: str | None = None,
         frame: Frame | None = None,
+        silent: bool = False,
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._frame = frame
         self._text = text
+        self._silent = silent
         self._binary: PreparedMessage | None = None
         self._stamped: PreparedMessage | None = None
         self._stamped_ms = 0
@@ -56,8 +59,9 @@ class Outgoing:
         return self._plain
 
     def send(self, peer: Peer, tier: Tier) -> None:
-        """Queue the message for a peer; never waits."""
-        peer.outbox.put(self.form_for(peer), tier)
+        """Queue the message for a peer; never waits. What the role forbids is not sent."""
+        if not self._silent:
+            peer.outbox.put(self.form_for(peer), tier)
 
     def _body(self) -> str:
         if self._text is None:
@@ -70,14 +74,15 @@ class Outgoing:
 class Forms:
     """Makes Outgoing values for one node."""
 
-    def __init__(self, transport: PeerTransport, clock: WallClock) -> None:
+    def __init__(self, transport: PeerTransport, clock: WallClock, role: Role = MEMBER) -> None:
         self._transport = transport
         self._clock = clock
+        self._role = role
 
     def text(self, text: str) -> Outgoing:
         """A gossip or sync message (the text of an envelope)."""
-        return Outgoing(self._transport, self._clock, text=text)
+        return Outgoing(self._transport, self._clock, text=text, silent=not self._role.may_send(None))
 
     def frame(self, frame: Frame) -> Outgoing:
         """A peer-level message."""
-        return Outgoing(self._transport, self._clock, frame=frame)
+        return Outgoing(self._transport, self._clock, frame=frame, silent=not self._role.may_send(frame))

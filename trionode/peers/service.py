@@ -31,6 +31,7 @@ from trionode.peers.outbox import Tier
 from trionode.peers.outgoing import Forms
 from trionode.peers.peer import Peer
 from trionode.peers.receive import Receiver
+from trionode.peers.role import MEMBER, Role
 from trionode.peers.table import PeerTable
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
@@ -65,7 +66,8 @@ class PeerService:
         counters: Counters,
         clock: WallClock,
         rng: random.Random,
-        key: NodeKey,
+        key: NodeKey | None,
+        role: Role = MEMBER,
     ) -> None:
         self._settings = settings.peers
         self._network = settings.network
@@ -73,12 +75,13 @@ class PeerService:
         self._bus = bus
         self._clock = clock
         self._key = key
+        self._role = role
         self._changes = PendingChanges()
         self._changed = trio.Event()
         self.table = PeerTable(self._settings, bus, clock)
         self.table.on_change(self._on_change)
         self.topology = Topology(self._accepts_reported)
-        self.forms = Forms(transport, clock)
+        self.forms = Forms(transport, clock, role)
         self.broadcaster = Broadcaster(self._settings, self.table, self.forms, counters)
         self._dispatcher = Dispatcher(
             ledger=log,
@@ -120,6 +123,7 @@ class PeerService:
             on_open=self._on_open,
             on_over=self.gossip.peer_gone,
             on_lost=self._on_lost,
+            role=role,
         )
         self.dialer = Dialer(
             self._settings,
@@ -133,6 +137,7 @@ class PeerService:
             hello=self.links.hello,
             own_port=self.links.dial_path_port,
             host=self.links.host_dialled,
+            role=role,
         )
         self._liveness = Liveness(self._settings, self.table, counters)
 
@@ -142,8 +147,10 @@ class PeerService:
         """Sign a message with the node key and send it to all peers, paced (wire.md §9).
 
         The caller applies it to the own log; whether the network will accept it is told by
-        `NetworkFacts.can_send`.
+        `NetworkFacts.can_send`. Raises PeerError without a key.
         """
+        if self._key is None:
+            raise PeerError("this process has no key and signs nothing", remedy="run a node to send messages")
         envelope = seal(data, self._key, self._clock.now_ms())
         self.broadcast_envelope(envelope)
         return envelope
@@ -259,7 +266,7 @@ class PeerService:
 
     def _on_lost(self, peer: Peer) -> None:
         redial = peer.direction == "outbound" and closecodes.dialler_redials(peer.close_code)
-        if redial and self.links.accepting:
+        if redial and self.links.accepting and self._role.is_member:
             self.dialer.lost(peer.ip, peer.port)
 
     def _on_change(self, event: Literal["added", "removed"], peer: Peer) -> None:
@@ -288,7 +295,7 @@ class PeerService:
         """Without confirmation there are no peers (4019)."""
         with self._bus.subscribe("confirmation:changed", buffer=4) as news:
             while True:
-                if not self._facts.confirmed:
+                if not self._role.may_link(self._facts):
                     for peer in self.table:
                         peer.close(closecodes.UNCONFIRMED, "node unconfirmed")
                     self.dialer.forget_lost()
