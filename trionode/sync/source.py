@@ -6,7 +6,7 @@ peer sees who asks. Bodies come as they arrive, still encoded: who reads decides
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -28,12 +28,15 @@ class SourceError(TrionodeError):
 class HttpBody:
     """The answer to one GET: its head, and its body piece by piece."""
 
-    def __init__(self, status: int, encoding: str, pieces: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self, status: int, encoding: str, pieces: AsyncGenerator[bytes, None], *, etag: str = ""
+    ) -> None:
         self.status = status
         self.encoding = encoding
         """Content-Encoding in lower case; empty when there is none."""
         self.pieces = pieces
         """The body; who stops reading before its end closes it."""
+        self.etag = etag
 
 
 class PeerHttp(Protocol):
@@ -54,7 +57,9 @@ class HttpSource:
         self._source_ip = source_ip
 
     @asynccontextmanager
-    async def get(self, ip: str, port: int, path: str) -> AsyncIterator[HttpBody]:
+    async def get(
+        self, ip: str, port: int, path: str, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator[HttpBody]:
         where = f"{ip}:{port}"
         try:
             stream = await trio.open_tcp_stream(ip, port, local_address=self._source_ip)
@@ -62,7 +67,7 @@ class HttpSource:
             raise _lost(where, error) from error
         exchange = _Exchange(stream, where)
         try:
-            yield await exchange.ask(path)
+            yield await exchange.ask(path, headers)
         finally:
             # nothing of value is lost with the connection: it serves one request
             stream.socket.close()
@@ -74,9 +79,9 @@ class _Exchange:
         self._where = where
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
 
-    async def ask(self, path: str) -> HttpBody:
+    async def ask(self, path: str, more: Sequence[tuple[str, str]]) -> HttpBody:
         headers = [("Host", self._where), ("Accept-Encoding", "gzip"), ("Connection", "close")]
-        request = self._state.send(h11.Request(method="GET", target=path, headers=headers)) or b""
+        request = self._state.send(h11.Request(method="GET", target=path, headers=[*headers, *more])) or b""
         end = self._state.send(h11.EndOfMessage()) or b""
         try:
             await self._stream.send_all(request + end)
@@ -90,7 +95,8 @@ class _Exchange:
                 raise SourceError(f"{self._where} hung up before it answered", remedy="ask another peer")
         named = dict(event.headers)
         encoding = named.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-        return HttpBody(event.status_code, encoding, self._pieces())
+        etag = named.get(b"etag", b"").decode("latin-1")
+        return HttpBody(event.status_code, encoding, self._pieces(), etag=etag)
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         while True:
