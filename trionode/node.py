@@ -41,6 +41,8 @@ from trionode.sync.appgossip import AppGossip
 from trionode.sync.hashsync import HashSync
 from trionode.sync.responder import Responder
 from trionode.sync.source import PeerHttp
+from trionode.sync.stateserver import StateServer
+from trionode.sync.statesync import StateSync
 from trionode.wire.keys import NodeKey
 
 
@@ -130,7 +132,30 @@ class NodeCore:
             judges=parts.judges(self.counters),
             forget_install_errors=self.log.forget_install_errors,
         )
-        AppGossip(self.registry).register(self.peers)
+        app_gossip = AppGossip(self.registry)
+        app_gossip.register(self.peers)
+        self.state_sync = StateSync(
+            settings=settings,
+            peers=self.peers,
+            facts=self.chain,
+            log=self.log,
+            temp=app_gossip.handle_synced,
+            bus=self.bus,
+            counters=self.counters,
+            clock=parts.clock,
+            rng=parts.rng,
+            key=parts.key,
+        )
+        self.state_server = StateServer(
+            settings=settings,
+            peers=self.peers,
+            facts=self.chain,
+            log=self.log,
+            registry_store=store,
+            counters=self.counters,
+            clock=parts.clock,
+            key=parts.key,
+        )
         self.responder = Responder(store, self.peers, self.bus, self.counters, parts.clock, parts.key)
         self.explorer = Explorer(
             settings,
@@ -200,6 +225,8 @@ class NodeCore:
             self.peers,
             self.announcer,
             self.responder,
+            self.state_sync,
+            self.state_server,
             self.hash_sync,
             self.explorer,
         ]

@@ -54,8 +54,9 @@ SYNC_TYPES = tuple(
 )
 SYNC_HEAD_CHARS = 1024
 
-SyncTextHandler = Callable[[Peer, str], None]
-"""Takes the unparsed sync answer of a peer that was asked (wire.md §11); must only enqueue."""
+SyncTextHandler = Callable[[Peer, str], trio.Event | None]
+"""Takes the unparsed sync answer of a peer that was asked (wire.md §11); must only enqueue. When its queue
+for that peer is full it gives an event: nothing more is read from that peer until it is set."""
 
 SyncRequestHandler = Callable[[Peer, SyncRequest], None]
 """Takes a peer's request for state (wire.md §11); must only enqueue."""
@@ -116,35 +117,41 @@ class Receiver:
                 else:
                     self.frame(peer, frame)
             else:
-                self.text(peer, message)
+                room = self.text(peer, message)
+                if room is not None:
+                    self._counters.add("peers.sync_paused")
+                    await room.wait()
             if peer.messages_received % CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.checkpoint()
 
-    def text(self, peer: Peer, raw: str) -> None:
-        """A text message: peer-level ones are handled, the rest is offered to gossip."""
+    def text(self, peer: Peer, raw: str) -> trio.Event | None:
+        """A text message: peer-level ones are handled, the rest is offered to gossip.
+
+        The event, if any, is to be waited for before more is read from this peer.
+        """
         sent_ms, body = split_timestamp(raw)
         if sent_ms is not None:
             offset_ms = (self._own_offset_ms() or 0) - (peer.hello.clock_offset_ms or 0)
             peer.transmission_delay_ms = self._clock.now_ms() - sent_ms - offset_ms
         if len(body) > PEER_LEVEL_CHARS or '"signature"' in body:
             if peer.sync_requested and self.on_sync_text is not None and _is_sync_answer(body):
-                self.on_sync_text(peer, body)
-                return
+                return self.on_sync_text(peer, body)
             if len(body) > self._max_text:
                 self._counters.add("gossip.intake.too_long")
-                return
+                return None
             self._gossip.offer(peer, body)
-            return
+            return None
         try:
             message = classify(parse_body(body))
         except WireError:
             self._counters.add("gossip.decode.malformed")
             peer.close_invalid()
-            return
+            return None
         if isinstance(message, dict):
             self._gossip.offer(peer, body)
-            return
+            return None
         self.frame(peer, message)
+        return None
 
     def frame(self, peer: Peer, frame: Frame) -> None:
         """A peer-level message, from binary or JSON."""

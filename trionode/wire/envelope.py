@@ -122,3 +122,9 @@ def seal_text(data_text: str, key: NodeKey, timestamp_ms: int) -> Envelope:
     """Like `seal`, for data that is already in J form (sync answers built from stored texts)."""
     signature = key.sign(f"{VERSION}{data_text}{timestamp_ms}")
     return Envelope(VERSION, timestamp_ms, key.public_key, signature, parse(data_text), data_text)
+
+
+def sealed_text(data_text: str, key: NodeKey, timestamp_ms: int) -> str:
+    """The text of `seal_text(...)` alone: long data is not parsed only to be printed again."""
+    signature = key.sign(f"{VERSION}{data_text}{timestamp_ms}")
+    return envelope_text(VERSION, timestamp_ms, key.public_key, signature, data_text)
