@@ -19,7 +19,7 @@ def goes_by_hash(height: int, hash_relay_height: int) -> bool:
 
 def relay_targets(peers: Iterable[Peer], bearer: Peer | None) -> list[Peer]:
     """Everybody but the peer that brought the message; of own messages, everybody."""
-    return [peer for peer in peers if peer is not bearer]
+    return [peer for peer in peers if peer != bearer]
 
 
 def paced_offsets_s(groups: Sequence[int], spacing_s: float, gap_s: float) -> Iterator[float]:

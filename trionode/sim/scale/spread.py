@@ -1,0 +1,252 @@
+"""One message on its way through the whole network, event by event (wire.md §9).
+
+Each node does with it what the node's own code does: the texts of its origin and of flooding leave by
+`peers.relay.paced_offsets_s`, relays go to `relay_targets`, announcements are judged by a real
+`peers.inventory.Inventory`, texts wait the random intake delay before they are looked at. Bytes queue
+for the uplink of their sender; lines back, and a node's computing, take no time but `commit_ms`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from trionode.config.tree import GossipSettings, PeerSettings
+from trionode.peers.inventory import Inventory
+from trionode.peers.relay import paced_offsets_s, relay_targets
+from trionode.sim.scale.sites import Site, one_way_ms
+from trionode.sim.scale.sizes import MASK_BYTES, Load, Sizes
+from trionode.sim.scale.topology import Links
+
+Mode = Literal["flood", "flood at once", "hash, ask all", "hash"]
+MODES: tuple[Mode, ...] = ("flood", "flood at once", "hash, ask all", "hash")
+"""How a message goes on.
+
+- `flood`: as full text, paced, as below the hash height.
+- `flood at once`: as full text to everybody in the same moment; no node does this, it shows what the
+  pacing costs.
+- `hash, ask all`: announced by its hash; every announcer is asked until the text is here, as the
+  original does.
+- `hash`: announced; one announcer is asked, the next after a time-out. What this node does.
+"""
+
+HASH = bytes(20).hex()
+_JUDGE, _PRESENT, _REQUEST, _OVERDUE, _RELAY = range(5)
+
+Way = tuple[int, float, int]
+"""A peer, the delay to it in seconds, and the bytes our masking adds on the link to it."""
+
+
+class Network(msgspec.Struct, frozen=True):
+    """All that does not change between messages; `outbound` and `inbound`: each node's ways by peer."""
+
+    names: Sequence[str]
+    outbound: Sequence[dict[int, Way]]
+    inbound: Sequence[dict[int, Way]]
+    seconds_per_byte: Sequence[float]
+    jitter_s: float = 0.010
+    commit_s: float = 0.002
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def lay_out(
+    sites: Sequence[Site],
+    links: Links,
+    *,
+    delay_factor: float = 1.0,
+    jitter_ms: float = 10.0,
+    commit_ms: float = 2.0,
+) -> Network:
+    """The network of these nodes and links. `delay_factor` stretches the delays between places."""
+
+    def ways(node: int, peers: Sequence[int], mask_bytes: int) -> dict[int, Way]:
+        here = sites[node]
+        return {
+            peer: (peer, one_way_ms(here, sites[peer]) * delay_factor / 1000, mask_bytes) for peer in peers
+        }
+
+    return Network(
+        names=[f"{site.ip}:{site.port}" for site in sites],
+        outbound=[ways(node, peers, MASK_BYTES) for node, peers in enumerate(links.outbound)],
+        inbound=[ways(node, peers, 0) for node, peers in enumerate(links.inbound)],
+        seconds_per_byte=[8 / site.uplink_bits_s for site in sites],
+        jitter_s=jitter_ms / 1000,
+        commit_s=commit_ms / 1000,
+    )
+
+
+class Spread(msgspec.Struct):
+    """What one message did. Lists are by node; `heard_s` is infinite where it never came."""
+
+    mode: Mode
+    origin: int
+    heard_s: list[float]
+    hops: list[int]
+    texts_received: list[int]
+    bytes_out: list[int]
+    bytes_in: list[int]
+    texts: int = 0
+    announcements: int = 0
+    requests: int = 0
+
+    @property
+    def reached(self) -> int:
+        """How many nodes have it, its origin included."""
+        return sum(1 for at_s in self.heard_s if at_s != float("inf"))
+
+    @property
+    def duplicates(self) -> int:
+        """Full texts that came to a node that had one already."""
+        return sum(self.texts_received) - (self.reached - 1)
+
+
+def spread(network: Network, origin: int, mode: Mode, sizes: Sizes, rng: random.Random) -> Spread:
+    """Send one message from `origin` and follow it to its end."""
+    run = _Run(network, origin, mode, sizes, rng)
+    run.finish()
+    return run.result
+
+
+class _Run:
+    def __init__(self, network: Network, origin: int, mode: Mode, sizes: Sizes, rng: random.Random) -> None:
+        nodes = len(network)
+        peers, gossip = PeerSettings(), GossipSettings()
+        self._network = network
+        self._sizes = sizes
+        self._rng = rng
+        self._random = rng.random
+        self._spacing_s = peers.own_broadcast_outbound_delay_ms / 1000
+        self._gap_s = peers.own_broadcast_inbound_gap_ms / 1000
+        self._delays_ms = (gossip.intake_delay_min_ms, gossip.intake_delay_max_ms)
+        self._timeout_s = gossip.hash_request_timeout_s
+        self._number = {name: number for number, name in enumerate(network.names)}
+        self._inventories: dict[int, Inventory] = {}
+        self._uplink_free_s = [0.0] * nodes
+        self._events: list[tuple[float, int, int, int, Way, int]] = []
+        self._sequence = 0
+        self.result = Spread(
+            mode, origin, [float("inf")] * nodes, [0] * nodes, [0] * nodes, [0] * nodes, [0] * nodes
+        )
+        self.result.heard_s[origin] = 0.0
+        self._send_paced(0.0, origin, None, hop=1)
+
+    def finish(self) -> None:
+        events = self._events
+        handlers = (self._judge, self._present, self._request, self._overdue, self._relay)
+        while events:
+            now_s, _, kind, node, way, hop = heapq.heappop(events)
+            handlers[kind](now_s, node, way, hop)
+
+    def _later(self, at_s: float, kind: int, node: int, way: Way, hop: int) -> None:
+        self._sequence += 1
+        heapq.heappush(self._events, (at_s, self._sequence, kind, node, way, hop))
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def _arrival_s(self, now_s: float, node: int, way: Way, load: Load) -> float:
+        """Put one message on the line: count its bytes, and say when it is there."""
+        result = self.result
+        peer, delay_s, mask_bytes = way
+        size = load.sent_bytes + mask_bytes
+        result.bytes_out[node] += size
+        result.bytes_in[peer] += size
+        result.bytes_out[peer] += load.ack_bytes
+        result.bytes_in[node] += load.ack_bytes
+        free_s = self._uplink_free_s[node]
+        gone_s = (free_s if free_s > now_s else now_s) + size * self._network.seconds_per_byte[node]
+        self._uplink_free_s[node] = gone_s
+        return gone_s + delay_s + self._random() * self._network.jitter_s
+
+    def _send_text(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        result, peer = self.result, way[0]
+        at_s = self._arrival_s(now_s, node, way, self._sizes.text)
+        result.texts += 1
+        result.texts_received[peer] += 1
+        if result.heard_s[peer] > now_s:  # else it is a duplicate already, and nothing more happens
+            at_s += self._rng.randint(*self._delays_ms) / 1000
+            self._later(at_s, _JUDGE, peer, self._way_back(node, way), hop)
+
+    def _send_paced(self, now_s: float, node: int, bearer: int | None, hop: int) -> None:
+        network = self._network
+        groups = [_targets(ways[node], bearer) for ways in (network.outbound, network.inbound)]
+        offsets_s = paced_offsets_s([len(group) for group in groups], self._spacing_s, self._gap_s)
+        for way in (*groups[0], *groups[1]):
+            self._send_text(now_s + next(offsets_s), node, way, hop)
+
+    def _announce(self, now_s: float, node: int, bearer: int, hop: int) -> None:
+        result = self.result
+        for way in self._all_targets(node, bearer):
+            at_s = self._arrival_s(now_s, node, way, self._sizes.present)
+            result.announcements += 1
+            if result.heard_s[way[0]] > now_s:
+                self._later(at_s, _PRESENT, way[0], self._way_back(node, way), hop)
+
+    def _all_targets(self, node: int, bearer: int) -> list[Way]:
+        network = self._network
+        return [*_targets(network.outbound[node], bearer), *_targets(network.inbound[node], bearer)]
+
+    def _way_back(self, node: int, way: Way) -> Way:
+        return node, way[1], MASK_BYTES - way[2]
+
+    # --- receiving --------------------------------------------------------------------------
+
+    def _judge(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        """A text after its intake delay: a duplicate, or news that is stored and then relayed."""
+        result = self.result
+        if result.heard_s[node] <= now_s:
+            return
+        result.heard_s[node] = now_s
+        result.hops[node] = hop
+        inventory = self._inventories.get(node)
+        if inventory is not None:
+            inventory.resolved(HASH)
+        self._later(now_s + self._network.commit_s, _RELAY, node, way, hop)
+
+    def _relay(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        bearer, mode = way[0], self.result.mode
+        if mode == "flood":
+            self._send_paced(now_s, node, bearer, hop + 1)
+        elif mode == "flood at once":
+            for target in self._all_targets(node, bearer):
+                self._send_text(now_s, node, target, hop + 1)
+        else:
+            self._announce(now_s, node, bearer, hop + 1)
+
+    def _present(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        if self.result.heard_s[node] <= now_s:
+            return
+        if self.result.mode == "hash, ask all":
+            self._ask(now_s, node, way, hop)
+            return
+        inventory = self._inventories.get(node)
+        if inventory is None:
+            inventory = self._inventories[node] = Inventory(self._timeout_s)
+        if inventory.announced(HASH, self._network.names[way[0]], now_s) is not None:
+            self._ask(now_s, node, way, hop)
+            self._later(now_s + self._timeout_s, _OVERDUE, node, way, hop)
+
+    def _overdue(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        inventory, network = self._inventories[node], self._network
+        for ask in inventory.overdue(now_s):
+            peer = self._number[ask.peer]
+            other = network.outbound[node].get(peer) or network.inbound[node][peer]
+            self._ask(now_s, node, other, hop)
+            self._later(now_s + self._timeout_s, _OVERDUE, node, other, hop)
+
+    def _ask(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        self.result.requests += 1
+        at_s = self._arrival_s(now_s, node, way, self._sizes.request)
+        self._later(at_s, _REQUEST, way[0], self._way_back(node, way), hop)
+
+    def _request(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        self._send_text(now_s, node, way, hop)
+
+
+def _targets(ways: dict[int, Way], bearer: int | None) -> list[Way]:
+    return [ways[peer] for peer in relay_targets(ways, bearer)]
