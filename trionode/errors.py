@@ -55,6 +55,12 @@ class ChainError(TrionodeError):
         self.rpc_code = rpc_code
 
 
+class HostError(TrionodeError):
+    """The container engine could not do what it was asked for."""
+
+    code = "host"
+
+
 class StoreError(TrionodeError):
     """The store could not be opened, read or written."""
 

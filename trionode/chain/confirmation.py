@@ -46,6 +46,8 @@ class Confirmation:
         self.state = ConfirmationState()
         self.known = Gate()
         """Opens after the first poll, whatever its outcome."""
+        self.answered = Gate()
+        """Opens with the first answer: until then nobody knows whether the node is confirmed."""
         self.confirmed = Gate()
         self.can_send = Gate()
 
@@ -86,6 +88,8 @@ class Confirmation:
 
     def _enter(self, state: ConfirmationState) -> None:
         before, self.state = self.state, state
+        if state.confirmed is not None:
+            self.answered.open()
         self.confirmed.set(state.confirmed is True)
         self.can_send.set(state.can_send)
         for name, data in news(before, state):

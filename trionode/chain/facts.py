@@ -127,6 +127,11 @@ class ChainFacts:
         return self._node_list.populated
 
     @property
+    def status_known_gate(self) -> Gate:
+        """Opens with the first answer to whether we are confirmed, and stays open."""
+        return self._confirmation.answered
+
+    @property
     def confirmed_gate(self) -> Gate:
         return self._confirmation.confirmed
 

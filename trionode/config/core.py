@@ -134,11 +134,14 @@ class SystemSettings(Section, frozen=True, kw_only=True):
 
 
 class BootSettings(Section, frozen=True, kw_only=True):
-    """When the jobs that watch the host run first after a start (docs/spec/lifecycle.md §1.1)."""
+    """The boot (docs/spec/lifecycle.md §4), and when the jobs that watch the host run first (§1.1)."""
 
     delay_factor: Annotated[
         float, about("all delays of this section times this", gt=0, original="fluxapps.bootDelayMultiplier")
     ] = 1.0
+    start_spacing_s: Annotated[
+        float, about("boot decision: pause after each app or component", ge=0, original="fixed, 2 s")
+    ] = 2.0
     firewall_delay_s: Annotated[
         float, about("firewall and engine network rules", ge=0, original="fixed, 30 s")
     ] = 30.0

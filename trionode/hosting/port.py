@@ -1,7 +1,8 @@
-"""The hosting seam: which apps run well on this node (docs/spec/events.md §9).
+"""The hosting seams: what runs on this node, and the engine that runs it.
 
-Implementations: `hosting.apps_file.AppsFile` (a small file), later the container engine. A change
-is told on the bus as `hosting:appsChanged` {names}.
+`RunningApps` is what the announcer reads, `AppHost` the whole engine port (docs/spec/lifecycle.md §4, §13;
+events.md §9). Implementations: `hosting.memory.MemoryHost` (simulator, tests), `hosting.apps_file.AppsFile`
+(a small file), later the container engine. A change is told on the bus as `hosting:appsChanged` {names}.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from trionode.lifecycle.local import Container, InstalledApp
 from trionode.runtime.bus import EventBus
 
 APPS_CHANGED = "hosting:appsChanged"
@@ -34,8 +36,52 @@ class RunningApps(Protocol):
         ...
 
 
+class AppHost(RunningApps, Protocol):
+    """The engine: apps installed here, their containers, and what can be done to them.
+
+    Every method that waits raises HostError when the engine refuses or does not answer. Whoever waits
+    sets the time limit; a cancelled call may or may not have taken effect.
+    """
+
+    @property
+    def registry_free(self) -> bool:
+        """True when apps here need not be registered on the chain (stand-ins for an engine)."""
+        ...
+
+    def installed(self) -> tuple[InstalledApp, ...]:
+        """The local rows, by name. What is installed but stopped is among them."""
+        ...
+
+    async def containers(self) -> tuple[Container, ...]:
+        """Every container there is, in any state, also those that belong to no app."""
+        ...
+
+    async def start(self, identifier: str) -> None:
+        """Start the container of a component (`component_app`, or the app name up to v3)."""
+        ...
+
+    async def stop(self, container: str, grace_s: float) -> None:
+        """Ask a container to stop; after the grace the engine ends it. Returns when it has stopped."""
+        ...
+
+    async def kill(self, container: str) -> None:
+        """End a container at once."""
+        ...
+
+    async def remove(self, app: str, *, reason: str) -> None:
+        """Remove an app whole: containers, data, local row. `reason` is for log and people.
+
+        The announcer tells the network by itself. Removing an app that is not installed does nothing.
+        """
+        ...
+
+    async def link(self) -> None:
+        """Connect the containers of linked apps again (lifecycle.md §14, the sweep)."""
+        ...
+
+
 class FixedApps:
-    """A list that changes only by `replace`: nodes without an apps file, simulated nodes, tests."""
+    """A list that changes only by `replace`: for tests that need no engine."""
 
     def __init__(self, bus: EventBus, apps: tuple[RunningApp, ...] | None = ()) -> None:
         self._bus = bus

@@ -1,0 +1,78 @@
+"""Removing all apps of this node, once at a time (docs/spec/lifecycle.md §4, §10).
+
+A removal that fails is logged and does not stop the others. Whoever asks while a removal of all runs
+is told so and does nothing: the one under way does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from trionode.errors import TrionodeError
+from trionode.hosting.port import AppHost
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+
+log = get_logger("hosting.removal")
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What came of a removal of all apps. `failed`: app and why."""
+
+    removed: tuple[str, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
+    already_running: bool = False
+
+
+class AppRemoval:
+    """The one way to remove apps for a reason that concerns the node as a whole."""
+
+    def __init__(self, host: AppHost, counters: Counters) -> None:
+        self._host = host
+        self._counters = counters
+        self.in_progress = False
+
+    async def remove_all(
+        self, reason: str, *, pause_s: float = 0.0, still_due: Callable[[], bool] = lambda: True
+    ) -> Removed:
+        """Remove every installed app, one after the other, `pause_s` apart.
+
+        `still_due` is asked before each but the first: when the reason is gone, the rest may stay.
+        """
+        if self.in_progress:
+            return Removed(already_running=True)
+        self.in_progress = True
+        try:
+            return await self._remove_each(reason, pause_s, still_due)
+        finally:
+            self.in_progress = False
+
+    async def _remove_each(self, reason: str, pause_s: float, still_due: Callable[[], bool]) -> Removed:
+        removed: list[str] = []
+        failed: list[tuple[str, str]] = []
+        for number, app in enumerate(self._host.installed()):
+            if number and pause_s:
+                await trio.sleep(pause_s)
+            if number and not still_due():
+                break
+            problem = await self.remove(app.name, reason)
+            if problem is None:
+                removed.append(app.name)
+            else:
+                failed.append((app.name, problem))
+        return Removed(tuple(removed), tuple(failed))
+
+    async def remove(self, app: str, reason: str) -> str | None:
+        """Remove one app; None, or why it could not be removed."""
+        try:
+            await self._host.remove(app, reason=reason)
+        except TrionodeError as error:
+            self._counters.add("hosting.removal.failed")
+            log.error("app could not be removed", app=app, reason=reason, problem=error.one_line())
+            return error.one_line()
+        self._counters.add("hosting.removal.removed")
+        log.warning("app removed", app=app, reason=reason)
+        return None
