@@ -9,7 +9,7 @@ the supervisor, and stops when a signal asks for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,23 @@ from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.hosting.announcer import Announcer
 from trionode.hosting.apps_file import AppsFile
-from trionode.hosting.port import FixedApps, RunningApps
+from trionode.hosting.boot import BootGates, BootManager
+from trionode.hosting.heartbeat import Heartbeat
+from trionode.hosting.memory import MemoryHost
+from trionode.hosting.port import AppHost
+from trionode.hosting.removal import AppRemoval
+from trionode.lifecycle.boot import BootLimits
+from trionode.lifecycle.local import Component, components_of
 from trionode.peers.link import PeerTransport
 from trionode.peers.service import PeerService
 from trionode.registry.constants import Constants
 from trionode.runtime.bus import Event, EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.dosstate import DosState
+from trionode.runtime.dosstate import DosState
 from trionode.runtime.gate import Gate
+from trionode.runtime.machine import Machine
 from trionode.runtime.service import Service
 from trionode.store.appregistry import AppRegistry
 from trionode.store.appregistry_judges import InlineJudges, Judges
@@ -50,7 +59,7 @@ from trionode.wire.keys import NodeKey
 class NodeParts:
     """Everything of the outer world that a node is given.
 
-    `running_apps` None: what `node.apps_file` says, or nothing if that is empty. `bulk_source` reads long
+    `host` None: what `node.apps_file` says, or no apps if that is empty. `bulk_source` reads long
     lists of other nodes. `has_address_index`: whether the chain daemon may have one (daemon-rpc.md §1).
     """
 
@@ -65,7 +74,8 @@ class NodeParts:
     registry_store: RegistryStore
     os_uptime_s: Callable[[], float]
     bulk_source: PeerHttp
-    running_apps: RunningApps | None = None
+    machine: Machine
+    host: AppHost | None = None
     judges: Callable[[Counters], Judges] = lambda _: InlineJudges()
     has_address_index: bool = True
 
@@ -99,10 +109,13 @@ class NodeCore:
             rng=parts.rng,
             key=parts.key,
         )
+        self.dos = DosState(self.bus)
         self._own_services: list[Service] = []
+        self._compose_registry(parts)
+        self._compose_boot(parts)
         self.announcer = Announcer(
             settings.appstate,
-            self._running_apps(parts.running_apps),
+            self.host,
             self.chain,
             self.peers,
             self.log,
@@ -110,12 +123,10 @@ class NodeCore:
             self.counters,
             parts.clock,
             start=self._enough_peers(),
-            boot_settled=Gate(is_open=True),
+            boot_settled=self.boot.settled,
             uptime_s=parts.os_uptime_s,
             known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
         )
-
-        self._compose_registry(parts)
 
     def _compose_registry(self, parts: NodeParts) -> None:
         """The registry and what fills it: gossip, the chain, and the messages of other nodes."""
@@ -206,22 +217,69 @@ class NodeCore:
         self.bus.tap(look)
         return gate
 
-    def _running_apps(self, given: RunningApps | None) -> RunningApps:
-        if given is not None:
-            return given
+    def _compose_boot(self, parts: NodeParts) -> None:
+        """The engine, and what becomes of its apps at a start."""
+        settings = self.settings
+        self.machine = parts.machine
+        self.heartbeat = Heartbeat(settings.system, parts.store, parts.machine, parts.clock, self.counters)
+        self.host = parts.host if parts.host is not None else self._own_host()
+        self.removal = AppRemoval(self.host, self.counters)
+        windows = self.log.windows
+        self.boot = BootManager(
+            settings.system,
+            settings.boot,
+            BootLimits(clean_ms=windows.sigterm_grace_ms, power_cut_ms=windows.running_ms),
+            host=self.host,
+            heartbeat=self.heartbeat,
+            removal=self.removal,
+            gates=BootGates(
+                daemon_ready=self.chain.daemon_ready_gate,
+                status_known=self.chain.status_known_gate,
+                db_ready=self.hash_sync.ready,
+                confirmed=lambda: self.chain.confirmed,
+                is_dos=lambda: self.dos.is_dos,
+                listed=self._is_listed_here,
+                specs=self._components,
+            ),
+            bus=self.bus,
+            counters=self.counters,
+        )
+
+    def _own_host(self) -> AppHost:
         if not self.settings.node.apps_file:
-            return FixedApps(self.bus)
-        apps_file = AppsFile(Path(self.settings.node.apps_file).expanduser(), self.bus, self.counters)
+            return MemoryHost(bus=self.bus)
+        path = Path(self.settings.node.apps_file).expanduser()
+        rebooted = self._was_rebooted
+        apps_file = AppsFile(path, self.bus, self.counters, rebooted=rebooted)
         self._own_services.append(apps_file)
         return apps_file
+
+    def _was_rebooted(self) -> bool:
+        return self.heartbeat.context.machine_rebooted and not self.heartbeat.context.first_boot
+
+    def _is_listed_here(self, app: str) -> bool:
+        """While our address is not known nobody can say that the app is not listed here."""
+        address = self.chain.own_address
+        if address is None:
+            return True
+        return any(row.name == app for row in self.log.index.locations(ip=address))
+
+    def _components(self, app: str) -> Sequence[Component] | None:
+        """By the specification in force; apps that need none are described by their own row."""
+        if self.host.registry_free:
+            return next((row.components for row in self.host.installed() if row.name == app), None)
+        current = self.registry.current.get(app)
+        return None if current is None else components_of(current.spec())
 
     def services(self) -> list[Service]:
         """In start order: what a later one needs is ready before it starts."""
         return [
+            self.heartbeat,
             self.log,
             self.chain,
             self.registry,
             *self._own_services,
+            self.boot,
             self.peers,
             self.announcer,
             self.responder,

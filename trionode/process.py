@@ -29,9 +29,9 @@ from trionode.errors import TrionodeError
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.ws import WsTransport
 from trionode.runtime.clock import SystemClock
-from trionode.runtime.dosstate import DosState
 from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
+from trionode.runtime.machine import SystemMachine
 from trionode.runtime.signals import HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
 from trionode.store.appregistry_judges import ProcessJudges
@@ -73,6 +73,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             bulk_source=HttpSource(source_ip=source_ip),
             judges=ProcessJudges,
             has_address_index=_may_have_address_index(conf),
+            machine=SystemMachine(settings.system),
         )
         core = NodeCore(parts)
         lag = LagCanary(settings.system, core.counters)
@@ -143,7 +144,7 @@ def _api_context(
         probe=probe,
         # Login phrases must not be guessable.
         rng=random.SystemRandom(),
-        dos=DosState(core.bus),
+        dos=core.dos,
         public_key=parts.key.public_key,
         registry=RegistryParts(
             parts.registry_store, core.constants, core.explorer, core.registry, core.hash_sync

@@ -196,6 +196,15 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
     check_timeout_s: Annotated[
         float, about("asking a node that may be evicted", gt=0, original="fluxapps.nodeMonitorCheckTimeoutMs")
     ] = 10.0
+    check_cancel_s: Annotated[
+        float, about("longest time for its whole answer", gt=0, original="fixed, 20 s")
+    ] = 20.0
+    node_probe_limit: Annotated[
+        int, about("nodes asked at the same time", ge=1, le=64, original="fixed, 1")
+    ] = 8
+    address_change_window_s: Annotated[
+        float, about("a second change of address within this costs the apps", gt=0, original="fixed, 20 h")
+    ] = 72_000.0
     min_uptime_s: Annotated[
         float, about("uptime before peer counts are held against us", ge=0, original="fluxapps.minUpTime")
     ] = 1800.0
@@ -220,6 +229,9 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
     unsynced_removal_s: Annotated[
         float, about("daemon unsynced this long: apps are removed", gt=0, original="fixed, 2 h")
     ] = 7200.0
+    unsynced_removal_spacing_s: Annotated[
+        float, about("between two of those removals", ge=0, original="fixed, 3 min")
+    ] = 180.0
     crash_backoff_s: Annotated[
         tuple[Seconds, ...],
         about("waits before a crashing app is started", min_length=1, original="system.crashBackoffDelaysMs"),

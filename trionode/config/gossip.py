@@ -116,6 +116,33 @@ class PeerSettings(Section, frozen=True, kw_only=True):
     threshold_below: Annotated[
         int, about("fewer peers mean degraded", ge=0, original="fluxapps.appSyncDegradedThreshold")
     ] = 4
+    health_losses: Annotated[
+        int, about("lost links within the window that make us doubt our network", ge=1, original="fixed, 5")
+    ] = 5
+    health_window_s: Annotated[float, about("the window of health_losses", gt=0, original="fixed, 60 s")] = (
+        60.0
+    )
+    health_link_age_s: Annotated[
+        float, about("only the loss of a link older than this counts", ge=0, original="fixed, 30 s")
+    ] = 30.0
+    health_steady_s: Annotated[
+        float, about("no doubts until so long after the first peer", ge=0, original="fixed, 120 s")
+    ] = 120.0
+    health_cooldown_s: Annotated[
+        float, about("between two checks of the own network", gt=0, original="fixed, 30 s")
+    ] = 30.0
+    health_ping_timeout_s: Annotated[
+        float, about("answer of a peer in such a check", gt=0, original="fixed, 2 s")
+    ] = 2.0
+    health_probe_timeout_s: Annotated[
+        float, about("answer of a node that is no peer", gt=0, original="fixed, 5 s")
+    ] = 5.0
+    health_probe_nodes: Annotated[
+        int, about("nodes asked when no peer answers", ge=1, original="fixed, 3")
+    ] = 3
+    health_recovered_peers: Annotated[
+        int, about("peers at which all is well again", ge=1, original="fixed, 5")
+    ] = 5
     exchange_update_delay_s: Annotated[
         float, about("collecting of peer list changes", ge=0, original="fixed, 2 s")
     ] = 2.0
