@@ -36,8 +36,8 @@ from trionode.registry.constants import Constants
 from trionode.runtime.bus import Event, EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
-from trionode.runtime.dosstate import DosState
-from trionode.runtime.dosstate import DosState
+from trionode.runtime.dosstate import STICKY_STATE, DosState
+from trionode.runtime.dosstate import STICKY_STATE, DosState
 from trionode.runtime.gate import Gate
 from trionode.runtime.machine import Machine
 from trionode.runtime.service import Service
@@ -237,7 +237,7 @@ class NodeCore:
                 status_known=self.chain.status_known_gate,
                 db_ready=self.hash_sync.ready,
                 confirmed=lambda: self.chain.confirmed,
-                is_dos=lambda: self.dos.is_dos,
+                is_dos=lambda: self.dos.state >= STICKY_STATE,
                 listed=self._is_listed_here,
                 specs=self._components,
             ),
