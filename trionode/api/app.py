@@ -7,7 +7,7 @@ routes (docs/spec/api.md §1), and handlers never touch the framework.
 from __future__ import annotations
 
 import html
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import trio
@@ -33,13 +33,13 @@ BYPASS_HEADERS = ("x-apicache-bypass", "x-apicache-force-fetch")
 log = get_logger("api")
 
 
-def create_app(context: ApiContext) -> QuartTrio:
+def create_app(context: ApiContext, routes: Sequence[Route] = ROUTES) -> QuartTrio:
     """The application of one node; building it opens nothing and starts nothing."""
     app = QuartTrio("trionode.api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = context.settings.api.body_limit_bytes
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     desk = _Desk(context)
-    for route in ROUTES:
+    for route in routes:
         view = desk.view(route)
         for rule in route.rules():
             app.add_url_rule(

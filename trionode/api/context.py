@@ -159,6 +159,18 @@ class LogPort(Protocol):
         ...
 
 
+class ObserverPort(Protocol):
+    """What an observer knows of its own knowledge (`observer.report.ObserverReport`)."""
+
+    def is_unverified(self, row: LocationRow) -> bool:
+        """Whether a location stands on other nodes' word only."""
+        ...
+
+    def document(self) -> dict[str, Any]:
+        """Sources, what they agree on, what is not known."""
+        ...
+
+
 class SupervisorPort(Protocol):
     """The supervisor's report."""
 
@@ -171,7 +183,7 @@ class ApiContext:
 
     `rng` makes login phrases and must be a secure source in a real node (`random.SystemRandom()`);
     `started_s` is the moment of Trio's clock at which the node started; `dos` may be shared with the
-    services that raise it.
+    services that raise it. `observer` is None in a node; in an observer `public_key` is empty.
     """
 
     settings: Settings
@@ -192,3 +204,4 @@ class ApiContext:
     started_s: float
     os_uptime_s: Callable[[], float]
     lag: LagStats | None = None
+    observer: ObserverPort | None = None

@@ -13,7 +13,7 @@ import trio
 
 from trionode.api.answers import Answer, ApiFailure, data
 from trionode.api.call import Call
-from trionode.api.context import LocationRow
+from trionode.api.context import LocationRow, ObserverPort
 from trionode.api.dates import Dates
 from trionode.api.route import ANYTHING, STRING, TEXT_OR_NULL, Param, Route, list_of, object_of
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
@@ -34,12 +34,18 @@ INSTALLING = object_of(name=STRING, ip=STRING, broadcastedAt=STRING, expireAt=ST
 INSTALL_ERROR = object_of(name=STRING, hash=STRING, ip=STRING, error=STRING, broadcastedAt=STRING)
 
 
-async def location_rows(rows: Sequence[LocationRow]) -> list[dict[str, Any]]:
-    """Location rows as served; times become dates. Made in slices, so that nobody else waits long."""
+async def location_rows(
+    rows: Sequence[LocationRow], observer: ObserverPort | None = None
+) -> list[dict[str, Any]]:
+    """Location rows as served; times become dates. Made in slices, so that nobody else waits long.
+
+    Those of an observer have one member more, `unverified`.
+    """
     date = Dates()
     made: list[dict[str, Any]] = []
     for start in range(0, len(rows), SLICE_ROWS):
         await trio.lowlevel.checkpoint()
+        piece = rows[start : start + SLICE_ROWS]
         made += [
             {
                 "name": row.name,
@@ -51,17 +57,22 @@ async def location_rows(rows: Sequence[LocationRow]) -> list[dict[str, Any]]:
                 "osUptime": row.os_uptime,
                 "staticIp": row.static_ip,
             }
-            for row in rows[start : start + SLICE_ROWS]
+            for row in piece
         ]
+        if observer is not None:
+            for shown, row in zip(made[start:], piece, strict=True):
+                shown["unverified"] = observer.is_unverified(row)
     return made
 
 
 async def locations(call: Call) -> Answer:
-    return data(await location_rows(call.context.log.index.locations()))
+    context = call.context
+    return data(await location_rows(context.log.index.locations(), context.observer))
 
 
 async def location(call: Call) -> Answer:
-    return data(await location_rows(call.context.log.index.locations(_name(call))))
+    context = call.context
+    return data(await location_rows(context.log.index.locations(_name(call)), context.observer))
 
 
 async def installing(call: Call) -> Answer:

@@ -48,7 +48,7 @@ async def status(call: Call) -> Answer:
             "uptimeS": round(trio.current_time() - context.started_s, 3),
             "node": {
                 "address": chain.own_address,
-                "publicKey": context.public_key,
+                "publicKey": context.public_key or None,
                 "operatorId": context.settings.node.operator_id or None,
                 "tier": entry.tier if entry is not None else None,
                 "rank": entry.rank if entry is not None else None,
@@ -74,6 +74,7 @@ async def status(call: Call) -> Answer:
             },
             "apps": {"names": len(index.names()), "locations": len(index)},
             "events": {"lastId": context.bus.last_id},
+            "observer": None if context.observer is None else context.observer.document(),
             "loopLag": _lag(call),
             "services": [_members(service) for service in context.supervisor.status()],
             "rejected": rejections(context.counters.snapshot()),
@@ -124,14 +125,16 @@ async def counters(call: Call) -> Answer:
 
 async def apps(call: Call) -> Answer:
     """Every app with its instances, or (with a name) the instances of one."""
-    name = call.text("name")
+    name, observer = call.text("name"), call.context.observer
     if name:
-        return data(await location_rows(call.context.log.index.locations(name)))
+        return data(await location_rows(call.context.log.index.locations(name), observer))
     found: dict[str, dict[str, Any]] = {}
     for row in call.context.log.index.locations():
         app = found.setdefault(
             row.name, {"name": row.name, "hashes": set(), "instances": 0, "nodes": [], "newest": 0}
         )
+        if observer is not None:
+            app["unverified"] = app.get("unverified", 0) + observer.is_unverified(row)
         app["hashes"].add(row.hash)
         app["instances"] += 1
         app["nodes"].append(row.ip)
@@ -159,7 +162,7 @@ async def explain(call: Call) -> Answer:
     if ip is not None:
         target_of(ip)  # a mistyped address would read like "nothing runs there"
     steps = await call.context.log.explain(name, ip)
-    listed = await location_rows(call.context.log.index.locations(name, ip))
+    listed = await location_rows(call.context.log.index.locations(name, ip), call.context.observer)
     return data({"app": name, "ip": ip, "steps": [_step(step) for step in steps], "listed": listed})
 
 
