@@ -103,26 +103,16 @@ Fingerprint = list[tuple[Any, ...]]
 
 def expected_locations(rows: Iterable[EventRow], now_ms: int, ip: str | None, grace_ms: int) -> Fingerprint:
     """What the oracle lists for the stored events, comparable with `actual_locations`."""
-    found = view(documents_of(rows), now_ms, ip=ip, grace_ms=grace_ms)
-    return sorted(
-        (
-            (
-                row.name,
-                row.hash,
-                row.ip,
-                row.broadcasted_at_ms,
-                row.running_since,
-                row.os_uptime,
-                row.static_ip,
-            )
-            for row in found
-        ),
-        key=repr,
-    )
+    return fingerprint_of(documents_of(rows), now_ms, ip, grace_ms)
+
+
+def fingerprint_of(documents: Iterable[Document], now_ms: int, ip: str | None, grace_ms: int) -> Fingerprint:
+    """What the oracle lists for these documents."""
+    return actual_locations(view(documents, now_ms, ip=ip, grace_ms=grace_ms))
 
 
 def actual_locations(rows: Iterable[Any]) -> Fingerprint:
-    """`LocationView` rows in the same form."""
+    """Rows of a location list in a form that can be compared."""
     return sorted(
         (
             (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -255,6 +255,11 @@ class VirtualNetwork:
     def unblock(self, source: str, target: str) -> None:
         self._blocked.pop((source, target), None)
         self._paths_changed(f"unblock {source} {target}")
+
+    def set_blocked(self, paths: Mapping[tuple[str, str], BlockMeans], what: str) -> None:
+        """Replace all single blocks at once; `what` stands in the trace."""
+        self._blocked = dict(paths)
+        self._paths_changed(what)
 
     def reset_host(self, ip: str) -> None:
         """A process at this address died: its kernel resets every connection it had."""

@@ -14,12 +14,12 @@ import trio
 
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
-from trionode.hosting.port import APPS_CHANGED, RunningApp
+from trionode.hosting.memory import MemoryHost
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.link import PeerTransport
 from trionode.peers.service import PeerRefused
-from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
+from trionode.runtime.machine import MemoryMachine
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.store import WatchedStore
 from trionode.sim.transport import VirtualTransport
@@ -27,23 +27,6 @@ from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.sync.source import PeerHttp
 from trionode.wire.address import split_address
 from trionode.wire.keys import NodeKey
-
-
-class SimApps:
-    """The apps of one simulated node; they survive its restarts."""
-
-    def __init__(self, apps: tuple[RunningApp, ...]) -> None:
-        self._apps = apps
-        self.bus: EventBus | None = None
-
-    def apps(self) -> tuple[RunningApp, ...]:
-        return self._apps
-
-    def replace(self, apps: tuple[RunningApp, ...]) -> None:
-        """Run another set of apps from now on; a running node announces the difference."""
-        self._apps = apps
-        if self.bus is not None:
-            self.bus.publish(APPS_CHANGED, {"names": [app.name for app in apps]})
 
 
 class SimNode:
@@ -55,7 +38,7 @@ class SimNode:
         address: str,
         key: NodeKey,
         clock: VirtualClock,
-        apps: SimApps,
+        apps: MemoryHost,
         store: WatchedStore,
         settings: Settings,
         seed: str,
@@ -67,6 +50,7 @@ class SimNode:
         self.key = key
         self.clock = clock
         self.apps = apps
+        self.machine = MemoryMachine(f"node{number}")
         self.store = store
         self.registry_store = MemoryRegistryStore()
         self.settings = settings
@@ -133,7 +117,8 @@ class SimNode:
                 store=self.store,
                 registry_store=self.registry_store,
                 bulk_source=http,
-                running_apps=self.apps,
+                machine=self.machine,
+                host=self.apps,
                 os_uptime_s=lambda: round(trio.current_time() - started_s, 2),
             )
         )
@@ -151,6 +136,25 @@ class SimNode:
         if self._scope is not None:
             self._scope.cancel(reason="the simulator stopped this node")
             await self._ended.wait()
+
+    async def sigterm(self) -> None:
+        """The machine goes down in order: apps say goodbye, then the process ends."""
+        core = self.core
+        if core is not None and core.chain.own_address is not None and self.apps.apps():
+            goodbye = {
+                "type": "fluxnodesigterm",
+                "version": 1,
+                "ip": core.chain.own_address,
+                "broadcastedAt": self.clock.now_ms(),
+            }
+            await core.log.apply_local(core.peers.broadcast_own(goodbye))
+            await trio.sleep(1)
+        await self.stop()
+
+    def lose_disk(self) -> None:
+        """Everything stored is gone, as after a new disk; the key is on paper. Only while it is down."""
+        self.store.erase()
+        self.registry_store = MemoryRegistryStore()
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.address}{'' if self.is_running else ' down'}>"

@@ -85,8 +85,11 @@ def deterministic_scheduling(seed: int) -> Iterator[None]:
         trio_run._r.setstate(state)
 
 
-def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None) -> Report:
-    """Run one scenario to its end. Raises RunFailed, or ConfigError for too few nodes."""
+def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None, replay: str = "") -> Report:
+    """Run one scenario to its end. Raises RunFailed, or ConfigError for too few nodes.
+
+    `replay`: the command that runs it again, if it is not that of a scenario.
+    """
     plan = scenario.plan
     if nodes is not None:
         if nodes < scenario.min_nodes:
@@ -122,7 +125,7 @@ def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None) -> 
         raise RunFailed(
             f"scenario {scenario.name} with seed {seed} and {plan.nodes} nodes failed "
             f"at virtual second {end_s:.3f}: {cause_of(error)}",
-            remedy=f"replay it with `{replay_command(scenario.name, seed, plan.nodes)}`",
+            remedy=f"replay it with `{replay or replay_command(scenario.name, seed, plan.nodes)}`",
             trace=trace.last(),
         ) from error
     world = worlds[0]

@@ -32,6 +32,10 @@ class WatchedStore(MemoryStore):
         if checks is not None:
             checks.committed(self, changes)
 
+    def erase(self) -> None:
+        """The disk is replaced by an empty one."""
+        super().__init__()
+
     async def aclose(self) -> None:
         """The disk stays; a killed process does not even get here."""
 

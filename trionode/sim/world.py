@@ -19,6 +19,7 @@ import trio
 from trionode.chain.explorer import Explorer
 from trionode.config.tree import Settings
 from trionode.errors import TrionodeError
+from trionode.hosting.memory import MemoryHost
 from trionode.hosting.port import RunningApp
 from trionode.node import NodeCore
 from trionode.runtime.bus import Event
@@ -30,7 +31,8 @@ from trionode.sim.conditions import CALM, Conditions
 from trionode.sim.invariants import InvariantViolation
 from trionode.sim.link import now_ms
 from trionode.sim.network import VirtualNetwork
-from trionode.sim.node import SimApps, SimNode
+from trionode.sim.node import SimNode
+from trionode.sim.signing import WatchedKey
 from trionode.sim.source import SimHttp
 from trionode.sim.store import WatchedStore
 from trionode.sim.trace import Trace
@@ -90,11 +92,15 @@ class World:
         )
         self.http = SimHttp(self.network, self._registry_at)
         self.failure: TrionodeError | None = None
+        self.on_signed: list[Callable[[int, str], None]] = []
+        """Told (number of the node, text) of everything a node signs."""
+        self.on_event: list[Callable[[SimNode, Event], None]] = []
+        """Told of every event on a node's bus, at once."""
         self._news = trio.Event()
         self._scope = trio.CancelScope()
         # A start waits until its process is ready, so there is never more than one waiting per caller.
         self._send_start, self._receive_start = trio.open_memory_channel[tuple[SimNode, trio.Event]](1)
-        self.checks = Checks(self._key_of, self._name_of, self._violate) if plan.checks else None
+        self.checks = Checks(self._key_of, self._name_of, self.violate) if plan.checks else None
         self.nodes = [self._make_node(number) for number in range(plan.nodes)]
         self._by_ip = {node.ip: node for node in self.nodes}
         self.chain = VirtualChain(
@@ -114,13 +120,27 @@ class World:
         return SimNode(
             number,
             address,
-            NodeKey.generate(rng, compressed=bool(number % 2)),
+            self._make_key(number, rng),
             clock,
-            SimApps(self.apps_of(number) if plan.apps_from_start else ()),
+            MemoryHost(self.apps_of(number) if plan.apps_from_start else ()),
             WatchedStore(f"node{number}", self.checks),
             plan.settings,
             f"{self.seed}/node {number}",
         )
+
+    def _make_key(self, number: int, rng: random.Random) -> WatchedKey:
+        key = WatchedKey.generate(rng, compressed=bool(number % 2))
+        key.on_sign = lambda text: self._signed(number, text)
+        return key
+
+    def _signed(self, number: int, text: str) -> None:
+        for listener in self.on_signed:
+            listener(number, text)
+
+    def list_host(self, address: str, key: NodeKey) -> None:
+        """Put a host that is none of ours on the node list."""
+        self.chain.add_node(StubNode(ip=address, pubkey=key.public_key))
+        self._keys[address] = key.public_key
 
     def apps_of(self, number: int) -> tuple[RunningApp, ...]:
         """The apps the plan means for a node: every app runs on three nodes, so it has several locations."""
@@ -244,6 +264,8 @@ class World:
             mark = crc32(msgspec.json.encode(event.data))
             self.trace.add(f"{now_ms()} node{number} {event.name} {mark:x}")
             self._news.set()
+            for listener in self.on_event:
+                listener(node, event)
 
         core.bus.tap(listen)
 
@@ -260,12 +282,19 @@ class World:
             self.note(f"power cut {node.name}")
             self.network.power_cut(node.ip)
             await node.stop()
+            node.machine.reboot()
+            node.apps.power_cut()
 
     async def stop(self, *nodes: SimNode) -> None:
         """An orderly end of the process: its peers are told."""
         for node in nodes:
             self.note(f"stop {node.name}")
             await node.stop()
+
+    async def sigterm(self, node: SimNode) -> None:
+        """The machine goes down: the node says goodbye to the network and ends."""
+        self.note(f"sigterm {node.name}")
+        await node.sigterm()
 
     def up(self) -> list[SimNode]:
         """The nodes that are running."""
@@ -326,7 +355,8 @@ class World:
         node = self._by_ip.get(ip)
         return node.name if node is not None else None
 
-    def _violate(self, node: str, what: str) -> None:
+    def violate(self, node: str, what: str) -> None:
+        """A rule is broken: the first one ends the run."""
         if self.failure is None:
             at_s = trio.current_time()
             self.failure = InvariantViolation(f"at virtual second {at_s:.3f}, {node}: {what}")

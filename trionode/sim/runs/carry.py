@@ -1,0 +1,204 @@
+"""Carries a plan out: the world it describes, its troubles and liars, and what must hold in calm."""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from trionode.appstate.windows import Windows
+from trionode.config.tree import (
+    AppStateSettings,
+    ChainSettings,
+    MonitorSettings,
+    PeerSettings,
+    Settings,
+    StateSyncSettings,
+)
+from trionode.sim.node import SimNode
+from trionode.sim.runs.honest import DELIVERY_S, Honest, Said
+from trionode.sim.runs.liars import Liar
+from trionode.sim.runs.plan import RunPlan
+from trionode.sim.runs.troubles import Troubles
+from trionode.sim.scenario import Report, Scenario, ScenarioError, run_scenario
+from trionode.sim.world import World, WorldPlan, app
+
+REJOIN_S = 300.0
+"""So long after the faults every node has links again: two rounds of discovery that failed at first."""
+MARGIN_S = 30.0
+MAX_APART_S = 115.0
+"""How far clocks may be apart, and a record live longer here than where it was made."""
+
+
+def settings_of(plan: RunPlan) -> Settings:
+    """Settings of every node of a run."""
+    scale = plan.time_scale
+    production = Settings()
+    chain, sync, monitors = production.chain, production.state_sync, production.monitors
+    fewest = min(production.peers.threshold_reached, plan.nodes - 1)
+    return Settings(
+        # With a few nodes the random walk finds nobody new; a hundred draws cost as much as all else.
+        peers=PeerSettings(
+            random_draws=20, threshold_reached=fewest, threshold_below=min(4, max(1, fewest - 1))
+        ),
+        appstate=AppStateSettings(time_scale=scale, announce_min_peers=fewest),
+        chain=msgspec.structs.replace(
+            chain,
+            confirmation_stale_s=chain.confirmation_stale_s * scale,
+            confirmation_expired_s=chain.confirmation_expired_s * scale,
+        ),
+        state_sync=StateSyncSettings(
+            min_peer_uptime_s=60,
+            serve_interval_s=sync.serve_interval_s * scale,
+            ready_after_blocks=max(3, round(sync.ready_after_blocks * scale / 4)),
+        ),
+        monitors=MonitorSettings(
+            node_interval_s=monitors.node_interval_s * scale,
+            node_removal_spacing_s=monitors.node_removal_spacing_s * scale,
+            dos_recovery_s=monitors.dos_recovery_s * scale,
+            confirmation_loss_s=monitors.confirmation_loss_s * scale,
+        ),
+    )
+
+
+def calm_s(plan: RunPlan) -> float:
+    """How long calm lasts: until every record from before it has expired by every clock."""
+    appstate = settings_of(plan).appstate
+    life_s = appstate.running_expiry_ms / 1000 * plan.time_scale
+    return life_s + MAX_APART_S + MARGIN_S
+
+
+class Run:
+    """One plan in one world."""
+
+    def __init__(self, plan: RunPlan, world: World) -> None:
+        self.plan = plan
+        self.world = world
+        self.honest = Honest(Windows.from_settings(world.plan.settings.appstate))
+        self.troubles = Troubles(world, plan)
+        self.liars = [Liar(world, liar) for liar in plan.liars]
+        self._deliveries: trio.Nursery | None = None
+        world.on_signed.append(self._signed)
+
+    async def story(self) -> None:
+        plan, world = self.plan, self.world
+        for node in world.nodes:
+            node.clock.skew_ms = plan.skew_ms(node.number)
+            node.apps.replace(tuple(app(name) for name in plan.apps_of(node.number)))
+        for liar in self.liars:
+            if liar.plan.listed:
+                world.list_host(liar.ip, liar.key)
+        async with trio.open_nursery() as nursery:
+            for liar in self.liars:
+                nursery.start_soon(liar.run)
+            nursery.start_soon(self._start_nodes)
+            await self.troubles.run()
+            nursery.start_soon(self.troubles.late_changes)
+            await self._judge_calm(nursery)
+            nursery.cancel_scope.cancel(reason="the run is over")
+
+    async def _start_nodes(self) -> None:
+        spacing_s = min(0.5, 20 / self.plan.nodes)
+        for node in self.world.nodes:
+            if node.number not in self.plan.late:
+                await self.world.start(node)
+                await trio.sleep(spacing_s)
+
+    # --- calm -------------------------------------------------------------------------------
+
+    async def _judge_calm(self, nursery: trio.Nursery) -> None:
+        world = self.world
+        end_s = world.now_s + calm_s(self.plan)
+        await trio.sleep(REJOIN_S)
+        self._check_connected()
+        self._deliveries = nursery
+        await trio.sleep_until(end_s)
+        self._deliveries = None
+        await self._demand_agreement()
+
+    def _check_connected(self) -> None:
+        """Every living node reaches every other over links between honest nodes."""
+        living = self._able()
+        if not living:
+            return
+        by_ip = {node.ip: node for node in living}
+        reached = {living[0].ip: living[0]}
+        todo = [living[0]]
+        while todo:
+            for peer in todo.pop().running.peers.table:
+                neighbour = by_ip.get(peer.ip)
+                if neighbour is not None and neighbour.ip not in reached:
+                    reached[neighbour.ip] = neighbour
+                    todo.append(neighbour)
+        lonely = [node.name for node in living if node.ip not in reached]
+        if lonely:
+            raise ScenarioError(f"{REJOIN_S:.0f} s after the faults {', '.join(lonely)} have no way to others")
+
+    def _able(self) -> list[SimNode]:
+        """Nodes that run and are on the list."""
+        return [node for node in self.world.up() if node.number not in self.troubles.unlisted_for_ever]
+
+    def _signed(self, number: int, text: str) -> None:
+        said = self.honest.hear(number, text)
+        if said is not None and self._deliveries is not None:
+            lives = {node.number: node.starts for node in self._able()}
+            self._deliveries.start_soon(self._check_delivered, said, lives)
+
+    async def _check_delivered(self, said: Said, lives: dict[int, int]) -> None:
+        """What is said in calm reaches everybody who is there."""
+        await trio.sleep(DELIVERY_S)
+        speaker = self.world.nodes[said.speaker]
+        for node in self._able():
+            if lives.get(node.number) != node.starts:
+                continue
+            known_ms = node.running.log.state.event_time(said.key)
+            if known_ms is None or known_ms < said.at_ms:
+                ip, kind, _ = said.key
+                raise ScenarioError(
+                    f"{node.name} has not heard within {DELIVERY_S:.0f} s what {speaker.name} ({ip}) said: {kind}"
+                )
+
+    async def _demand_agreement(self) -> None:
+        addresses = [node.address for node in self.world.nodes]
+        able = self._able()
+        differences: list[str] = []
+
+        def agree() -> bool:
+            differences.clear()
+            for node in able:
+                found = self.honest.difference(node, addresses)
+                if found is not None:
+                    differences.append(found)
+            return not differences
+
+        with trio.move_on_after(MARGIN_S):
+            while not agree():
+                await trio.sleep(1)
+            return
+        raise ScenarioError(f"no agreement at the end of calm: {differences[0]} ({len(differences)} nodes)")
+
+
+def scenario_of(plan: RunPlan) -> Scenario:
+    """The plan as a scenario."""
+
+    async def story(world: World) -> None:
+        await Run(plan, world).story()
+
+    return Scenario(
+        name="plan",
+        summary=plan.because or f"a randomised run of {plan.nodes} nodes",
+        story=story,
+        plan=WorldPlan(
+            nodes=plan.nodes,
+            apps_per_node=0,
+            conditions=plan.conditions,
+            settings=settings_of(plan),
+            block_interval_s=plan.block_interval_s,
+            tick_ms=5,
+        ),
+        min_nodes=2,
+    )
+
+
+def carry_out(plan: RunPlan, *, replay: str = "") -> Report:
+    """Run a plan to its end. Raises RunFailed; `replay` is the command its remedy names."""
+    return run_scenario(scenario_of(plan), seed=plan.seed, replay=replay)
