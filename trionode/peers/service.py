@@ -149,11 +149,15 @@ class PeerService:
         The caller applies it to the own log; whether the network will accept it is told by
         `NetworkFacts.can_send`. Raises PeerError without a key.
         """
-        if self._key is None:
-            raise PeerError("this process has no key and signs nothing", remedy="run a node to send messages")
-        envelope = seal(data, self._key, self._clock.now_ms())
+        envelope = self.seal(data)
         self.broadcast_envelope(envelope)
         return envelope
+
+    def seal(self, data: dict[str, JsValue]) -> Envelope:
+        """Sign a message with the node key, without sending it. Raises PeerError without a key."""
+        if self._key is None:
+            raise PeerError("this process has no key and signs nothing", remedy="run a node to send messages")
+        return seal(data, self._key, self._clock.now_ms())
 
     def broadcast_envelope(self, envelope: Envelope) -> int:
         """The same for an envelope sealed before; how many peers it goes to."""
@@ -178,6 +182,10 @@ class PeerService:
     def send_frame(self, peer: Peer, frame: Frame) -> None:
         """Queue a peer-level message that must not be dropped for one peer."""
         self.forms.frame(frame).send(peer, Tier.REPLY)
+
+    def live_links(self, since_ms: int) -> int:
+        """Links that were made, or answered a ping, after that moment."""
+        return sum(max(peer.connected_at_ms, peer.pinger.last_pong_ms or 0) > since_ms for peer in self.table)
 
     def close_peer(self, key: str, reason: str = "purposefully closed") -> bool:
         """Close a live peer for the operator (4009 / 4010); False if there is none."""
