@@ -37,7 +37,6 @@ from trionode.runtime.bus import Event, EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import STICKY_STATE, DosState
-from trionode.runtime.dosstate import STICKY_STATE, DosState
 from trionode.runtime.gate import Gate
 from trionode.runtime.machine import Machine
 from trionode.runtime.service import Service

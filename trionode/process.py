@@ -26,12 +26,12 @@ from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
 from trionode.config.tree import Settings
 from trionode.errors import TrionodeError
+from trionode.hosting.machine import SystemMachine
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.ws import WsTransport
 from trionode.runtime.clock import SystemClock
 from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
-from trionode.runtime.machine import SystemMachine
 from trionode.runtime.signals import HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
 from trionode.store.appregistry_judges import ProcessJudges

@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from trionode.errors import ConfigError
-from trionode.hosting.apps_file import AppsFile, parse_apps
+from trionode.hosting.apps_file import AppsFile
+from trionode.hosting.apps_text import parse_apps
 from trionode.hosting.port import APPS_CHANGED, RunningApp
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters

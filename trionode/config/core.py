@@ -128,6 +128,16 @@ class SystemSettings(Section, frozen=True, kw_only=True):
         float,
         about("boot decision: longest wait for app data", gt=0, original="system.bootSyncTimeoutMs"),
     ] = 300.0
+    shutdown_marker_files: Annotated[
+        tuple[str, ...],
+        about("files that are there while the machine goes down; the first is looked at first"),
+    ] = ("/run/systemd/shutdown/scheduled", "/run/nologin")
+    shutdown_commands: Annotated[
+        bool, about("also ask systemctl, pgrep and runlevel whether the machine goes down")
+    ] = True
+    shutdown_check_s: Annotated[
+        float, about("longest wait for one of these commands", gt=0, le=60, original="fixed, 5 s")
+    ] = 5.0
     lag_interval_s: Annotated[float, about("pause between two samples of the loop lag", gt=0, le=60)] = 0.05
     lag_window_s: Annotated[float, about("how far back lag percentiles look", gt=0, le=3600)] = 60.0
     lag_slow_ms: Annotated[float, about("samples above this are counted as slow", gt=0)] = 100.0

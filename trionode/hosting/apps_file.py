@@ -4,32 +4,31 @@
     name = "web"
     hash = "<64 hexadecimal characters>"   # left out: the SHA-256 of the name
     running_since = 2026-01-31T12:00:00Z   # left out: from when this node first announces it
+    components = {front = "/data", db = "g:/data"}   # left out: one container, named as the app
 
 The file is looked at every `sweep_s`; a changed one is read again. A bad or missing file is logged
 and the previous list stays; before the first good one `apps()` is None and nothing is announced.
+Containers are only pretended: they run from the moment they are read, except those of before a reboot of
+the machine, which stand still until the boot manager starts them. Removing an app takes its entry out.
 """
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import re
-import tomllib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from trionode.errors import ConfigError
+from trionode.errors import ConfigError, HostError
+from trionode.hosting.apps_text import FileApp, parse_entries, without_app
 from trionode.hosting.port import APPS_CHANGED, RunningApp
+from trionode.lifecycle.local import EXITED, RUNNING, Container, InstalledApp
+from trionode.lifecycle.names import container_name
+from trionode.lifecycle.running import runs_well
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
-
-NAME_LIMIT = 63
-HASH_FORM = re.compile("[0-9a-f]{64}")
-KEYS = ("name", "hash", "running_since")
 
 Fingerprint = tuple[int, int, int]
 """mtime in ns, size in bytes, inode: enough to see every way editors replace a file."""
@@ -37,70 +36,33 @@ Fingerprint = tuple[int, int, int]
 log = get_logger("hosting.apps_file")
 
 
-def parse_apps(text: str, where: str) -> tuple[RunningApp, ...]:
-    """The apps of a TOML text, in file order. Raises ConfigError saying what is wrong in `where`."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: {error}", remedy="correct the TOML") from error
-    unknown = sorted(set(content) - {"app"})
-    rows = content.get("app", [])
-    if unknown or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        wrong = f"unknown key {unknown[0]!r}" if unknown else "`app` is no list of tables"
-        raise ConfigError(f"{where}: {wrong}", remedy="write one [[app]] table for each app")
-    apps = tuple(_app(row, f"{where}: app {number}") for number, row in enumerate(rows, start=1))
-    seen: set[str] = set()
-    for app in apps:
-        if app.name in seen:
-            raise ConfigError(f"{where}: app {app.name!r} is there twice", remedy="name each app once")
-        seen.add(app.name)
-    return apps
-
-
-def _app(row: Mapping[str, Any], where: str) -> RunningApp:
-    unknown = sorted(set(row) - set(KEYS))
-    if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}", remedy=f"known are {', '.join(KEYS)}")
-    name = row.get("name")
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT or not name.isalnum():
-        raise ConfigError(f"{where}: name is {name!r}", remedy=f"give 1 to {NAME_LIMIT} letters and digits")
-    app_hash = row.get("hash", hashlib.sha256(name.encode()).hexdigest())
-    if not isinstance(app_hash, str) or not HASH_FORM.fullmatch(app_hash):
-        raise ConfigError(
-            f"{where} ({name}): hash is {app_hash!r}",
-            remedy="give 64 lower-case hexadecimal characters or leave it out",
-        )
-    return RunningApp(name, app_hash, _since_ms(row.get("running_since"), f"{where} ({name})"))
-
-
-def _since_ms(value: object, where: str) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, datetime.datetime) or value.tzinfo is None:
-        raise ConfigError(
-            f"{where}: running_since is {value!s}",
-            remedy="give a date-time with its zone, e.g. 2026-01-31T12:00:00Z",
-        )
-    return round(value.timestamp() * 1000)
-
-
 class AppsFile:
-    """Service "apps-file": implements `RunningApps` from a file."""
+    """Service "apps-file": implements `AppHost` on a file.
+
+    `rebooted`: whether the machine was started anew since the last life of this node; asked once.
+    """
 
     name = "apps-file"
+    registry_free = True
 
-    def __init__(self, path: Path, bus: EventBus, counters: Counters, *, sweep_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        bus: EventBus,
+        counters: Counters,
+        *,
+        rebooted: Callable[[], bool] = lambda: False,
+        sweep_s: float = 2.0,
+    ) -> None:
         self._path = path
         self._bus = bus
         self._counters = counters
+        self._rebooted = rebooted
         self._sweep_s = sweep_s
-        self._apps: tuple[RunningApp, ...] | None = None
+        self._entries: tuple[FileApp, ...] | None = None
+        self._states: dict[str, str] = {}
         self._seen: Fingerprint | None = None
         self._complaint = ""
-
-    def apps(self) -> tuple[RunningApp, ...] | None:
-        """See `RunningApps.apps`."""
-        return self._apps
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read the file now and whenever it has changed."""
@@ -123,17 +85,90 @@ class AppsFile:
             return
         self._seen = fingerprint
         try:
-            apps = parse_apps(text, str(self._path))
+            entries = parse_entries(text, str(self._path))
         except ConfigError as error:
             self._complain(error.message, error.remedy)
             return
         self._complaint = ""
-        if apps != self._apps:
-            self._apps = apps
-            names = [app.name for app in apps]
-            log.info("apps file read", path=str(self._path), apps=names)
-            self._counters.add("hosting.apps_file.read")
-            self._bus.publish(APPS_CHANGED, {"names": names})
+        if entries != self._entries:
+            self._take(entries)
+
+    def _take(self, entries: tuple[FileApp, ...]) -> None:
+        state = EXITED if self._entries is None and self._rebooted() else RUNNING
+        names = [container_name(part.identifier) for entry in entries for part in entry.components]
+        self._states = {name: self._states.get(name, state) for name in names}
+        self._entries = entries
+        log.info("apps file read", path=str(self._path), apps=[entry.name for entry in entries])
+        self._counters.add("hosting.apps_file.read")
+        self._tell()
+
+    # --- the port -----------------------------------------------------------------------------
+
+    def apps(self) -> tuple[RunningApp, ...] | None:
+        """See `RunningApps.apps`."""
+        if self._entries is None:
+            return None
+        return tuple(
+            RunningApp(entry.name, entry.hash, entry.running_since_ms)
+            for entry in self._entries
+            if runs_well(entry.installed, self._states)
+        )
+
+    def installed(self) -> tuple[InstalledApp, ...]:
+        """See `AppHost.installed`; nothing before the first good file."""
+        return tuple(entry.installed for entry in self._entries or ())
+
+    async def containers(self) -> tuple[Container, ...]:
+        """See `AppHost.containers`."""
+        await trio.lowlevel.checkpoint()
+        return tuple(Container(name, state) for name, state in self._states.items())
+
+    async def start(self, identifier: str) -> None:
+        """See `AppHost.start`."""
+        name = container_name(identifier)
+        if name not in self._states:
+            raise HostError(f"no container {name}", remedy=f"add its app to {self._path}")
+        await self._change(name, RUNNING)
+
+    async def stop(self, container: str, grace_s: float) -> None:
+        """See `AppHost.stop`."""
+        await self._change(container, EXITED)
+
+    async def kill(self, container: str) -> None:
+        """See `AppHost.kill`."""
+        await self._change(container, EXITED)
+
+    async def remove(self, app: str, *, reason: str) -> None:
+        """Take the entry out of the file, for good."""
+        await trio.lowlevel.checkpoint()
+        try:
+            text = self._path.read_text(encoding="utf-8")
+            left = without_app(text, app, str(self._path))
+            if left != text:
+                _replace(self._path, left)
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(
+                f"cannot take {app} out of {self._path}: {error}", remedy="let the node write the file"
+            ) from error
+        except ConfigError as error:
+            raise HostError(error.message, remedy=error.remedy) from error
+        log.info("app taken out of the apps file", app=app, reason=reason)
+        self.sweep()
+
+    async def link(self) -> None:
+        """Nothing to connect."""
+        await trio.lowlevel.checkpoint()
+
+    # --- inside -------------------------------------------------------------------------------
+
+    async def _change(self, container: str, state: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._states.get(container, state) != state:
+            self._states[container] = state
+            self._tell()
+
+    def _tell(self) -> None:
+        self._bus.publish(APPS_CHANGED, {"names": [app.name for app in self.apps() or ()]})
 
     def _complain(self, what: str, remedy: str) -> None:
         if what == self._complaint:
@@ -141,3 +176,11 @@ class AppsFile:
         self._complaint = what
         self._counters.add("hosting.apps_file.bad")
         log.error("apps file not usable, keeping the previous list", problem=what, remedy=remedy)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write the new text beside the file and put it in its place, with the same access rights."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.chmod(path.stat().st_mode & 0o777)
+    os.replace(beside, path)

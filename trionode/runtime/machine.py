@@ -1,6 +1,6 @@
 """The machine under the node: which boot this is, and whether it is going down (lifecycle.md §4, §5).
 
-`SystemMachine` reads files and asks commands; `MemoryMachine` is its twin for simulator and tests.
+`hosting.machine.SystemMachine` reads files and asks commands; `MemoryMachine` is its twin.
 """
 
 from __future__ import annotations
