@@ -28,6 +28,7 @@ from trionode.hosting.heartbeat import Heartbeat
 from trionode.hosting.memory import MemoryHost
 from trionode.hosting.port import AppHost
 from trionode.hosting.removal import AppRemoval
+from trionode.hosting.sweep import NodeProbe
 from trionode.lifecycle.boot import BootLimits
 from trionode.lifecycle.local import Component, components_of
 from trionode.peers.link import PeerTransport
@@ -47,10 +48,12 @@ from trionode.store.port import Store
 from trionode.store.registry_port import RegistryStore
 from trionode.sync.appgossip import AppGossip
 from trionode.sync.hashsync import HashSync
+from trionode.sync.orchestrator import Orchestrator
 from trionode.sync.responder import Responder
 from trionode.sync.source import PeerHttp
 from trionode.sync.stateserver import StateServer
 from trionode.sync.statesync import StateSync
+from trionode.watch import Watch, WatchParts
 from trionode.wire.keys import NodeKey
 
 
@@ -59,7 +62,8 @@ class NodeParts:
     """Everything of the outer world that a node is given.
 
     `host` None: what `node.apps_file` says, or no apps if that is empty. `bulk_source` reads long
-    lists of other nodes. `has_address_index`: whether the chain daemon may have one (daemon-rpc.md §1).
+    lists of other nodes, and asks them how they are unless `node_probe` does. `has_address_index`:
+    whether the chain daemon may have one (daemon-rpc.md §1).
     """
 
     settings: Settings
@@ -75,6 +79,7 @@ class NodeParts:
     bulk_source: PeerHttp
     machine: Machine
     host: AppHost | None = None
+    node_probe: NodeProbe | None = None
     judges: Callable[[Counters], Judges] = lambda _: InlineJudges()
     has_address_index: bool = True
 
@@ -121,11 +126,12 @@ class NodeCore:
             self.bus,
             self.counters,
             parts.clock,
-            start=self._enough_peers(),
+            start=self.orchestrator.first_broadcast,
             boot_settled=self.boot.settled,
             uptime_s=parts.os_uptime_s,
             known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
         )
+        self._compose_watch(parts)
 
     def _compose_registry(self, parts: NodeParts) -> None:
         """The registry and what fills it: gossip, the chain, and the messages of other nodes."""
@@ -196,25 +202,27 @@ class NodeCore:
             key=parts.key,
             version=__version__,
         )
+        self.orchestrator = Orchestrator(
+            settings,
+            hash_sync=self.hash_sync,
+            state_sync=self.state_sync,
+            explorer=self.explorer,
+            table=self.peers.table,
+            facts=self.chain,
+            node_list=self.chain.populated_gate,
+            bus=self.bus,
+            counters=self.counters,
+            clock=parts.clock,
+            boot_context=lambda: self.boot.context.as_json(),
+        )
 
     async def _expire_apps(self, height: int) -> None:
         """At the tip only with a complete registry: a missing update may have prolonged an app."""
-        if not self.explorer.is_synced or self.hash_sync.ready.is_open:
+        if not self.explorer.is_synced or self.orchestrator.db_ready.is_open:
             await self.registry.on_block_expire(height)
 
     async def _audit_payments(self, height: int) -> int:
-        return await self.registry.reconstruct(height) if self.hash_sync.ready.is_open else 0
-
-    def _enough_peers(self) -> Gate:
-        """Opens once, when the node first has the peers that a broadcast is worth making for."""
-        gate, wanted = Gate(is_open=self.settings.appstate.announce_min_peers == 0), self.settings.appstate
-
-        def look(event: Event) -> None:
-            if event.name == "peers:added" and event.data["total"] >= wanted.announce_min_peers:
-                gate.open()
-
-        self.bus.tap(look)
-        return gate
+        return await self.registry.reconstruct(height) if self.orchestrator.db_ready.is_open else 0
 
     def _compose_boot(self, parts: NodeParts) -> None:
         """The engine, and what becomes of its apps at a start."""
@@ -234,7 +242,7 @@ class NodeCore:
             gates=BootGates(
                 daemon_ready=self.chain.daemon_ready_gate,
                 status_known=self.chain.status_known_gate,
-                db_ready=self.hash_sync.ready,
+                db_ready=self.orchestrator.db_ready,
                 confirmed=lambda: self.chain.confirmed,
                 is_dos=lambda: self.dos.state >= STICKY_STATE,
                 listed=self._is_listed_here,
@@ -243,6 +251,36 @@ class NodeCore:
             bus=self.bus,
             counters=self.counters,
         )
+
+    def _compose_watch(self, parts: NodeParts) -> None:
+        """What watches the node and its place in the network."""
+        self.watch = Watch(
+            WatchParts(
+                settings=self.settings,
+                chain=self.chain,
+                daemon=parts.daemon,
+                peers=self.peers,
+                log=self.log,
+                store=parts.store,
+                http=parts.bulk_source,
+                probe=parts.node_probe,
+                host=self.host,
+                removal=self.removal,
+                dos=self.dos,
+                bus=self.bus,
+                counters=self.counters,
+                clock=parts.clock,
+                rng=parts.rng,
+                public_key=parts.key.public_key,
+                needs_static=self._needs_static,
+                boot_settled=self.boot.settled,
+            )
+        )
+
+    def _needs_static(self, app: str) -> bool:
+        """Whether the specification in force asks for a static address."""
+        current = None if self.host.registry_free else self.registry.current.get(app)
+        return current is not None and current.spec().get("staticip") is True
 
     def _own_host(self) -> AppHost:
         if not self.settings.node.apps_file:
@@ -285,7 +323,9 @@ class NodeCore:
             self.state_sync,
             self.state_server,
             self.hash_sync,
+            self.orchestrator,
             self.explorer,
+            *self.watch.services(),
         ]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
