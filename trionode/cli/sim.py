@@ -8,11 +8,15 @@ import random
 import click
 
 from trionode.cli import exitcodes
+from trionode.cli.sim_scale import command as scale
 
 
 @click.group()
 def command() -> None:
     """Run whole networks of nodes inside this process, on virtual time."""
+
+
+command.add_command(scale)
 
 
 @command.command("list")

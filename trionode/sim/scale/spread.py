@@ -8,9 +8,9 @@ for the uplink of their sender; lines back, and a node's computing, take no time
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Literal
 
 import msgspec
@@ -140,59 +140,73 @@ class _Run:
         events = self._events
         handlers = (self._judge, self._present, self._request, self._overdue, self._relay)
         while events:
-            now_s, _, kind, node, way, hop = heapq.heappop(events)
+            now_s, _, kind, node, way, hop = heappop(events)
             handlers[kind](now_s, node, way, hop)
 
     def _later(self, at_s: float, kind: int, node: int, way: Way, hop: int) -> None:
         self._sequence += 1
-        heapq.heappush(self._events, (at_s, self._sequence, kind, node, way, hop))
+        heappush(self._events, (at_s, self._sequence, kind, node, way, hop))
 
     # --- sending ----------------------------------------------------------------------------
 
-    def _arrival_s(self, now_s: float, node: int, way: Way, load: Load) -> float:
-        """Put one message on the line: count its bytes, and say when it is there."""
-        result = self.result
-        peer, delay_s, mask_bytes = way
-        size = load.sent_bytes + mask_bytes
-        result.bytes_out[node] += size
-        result.bytes_in[peer] += size
-        result.bytes_out[peer] += load.ack_bytes
-        result.bytes_in[node] += load.ack_bytes
-        free_s = self._uplink_free_s[node]
-        gone_s = (free_s if free_s > now_s else now_s) + size * self._network.seconds_per_byte[node]
-        self._uplink_free_s[node] = gone_s
-        return gone_s + delay_s + self._random() * self._network.jitter_s
+    def _send(self, now_s: float, node: int, ways: Iterable[Way], load: Load, kind: int, hop: int) -> None:
+        """Put one message for each of these peers on the line, one after the other.
 
-    def _send_text(self, now_s: float, node: int, way: Way, hop: int) -> None:
-        result, peer = self.result, way[0]
-        at_s = self._arrival_s(now_s, node, way, self._sizes.text)
-        result.texts += 1
-        result.texts_received[peer] += 1
-        if result.heard_s[peer] > now_s:  # else it is a duplicate already, and nothing more happens
-            at_s += self._rng.randint(*self._delays_ms) / 1000
-            self._later(at_s, _JUDGE, peer, self._way_back(node, way), hop)
+        Counts their bytes; those that find the message there already change nothing and end here.
+        """
+        result, network, draw, events = self.result, self._network, self._random, self._events
+        heard_s, bytes_in, bytes_out = result.heard_s, result.bytes_in, result.bytes_out
+        sent_bytes, ack_bytes, jitter_s = load.sent_bytes, load.ack_bytes, network.jitter_s
+        second_per_byte, free_s, sent = network.seconds_per_byte[node], self._uplink_free_s[node], 0
+        if free_s < now_s:
+            free_s = now_s
+        for peer, delay_s, mask_bytes in ways:
+            size = sent_bytes + mask_bytes
+            sent += size
+            bytes_in[peer] += size
+            bytes_out[peer] += ack_bytes
+            bytes_in[node] += ack_bytes
+            free_s += size * second_per_byte
+            if kind != _REQUEST and heard_s[peer] <= now_s:
+                continue
+            at_s = free_s + delay_s + draw() * jitter_s
+            if kind == _JUDGE:
+                at_s += self._intake_delay_s()
+            self._sequence += 1
+            way_back = (node, delay_s, MASK_BYTES - mask_bytes)
+            heappush(events, (at_s, self._sequence, kind, peer, way_back, hop))
+        bytes_out[node] += sent
+        self._uplink_free_s[node] = free_s
+
+    def _send_texts(self, now_s: float, node: int, ways: Sequence[Way], hop: int) -> None:
+        received = self.result.texts_received
+        for way in ways:
+            received[way[0]] += 1
+        self.result.texts += len(ways)
+        self._send(now_s, node, ways, self._sizes.text, _JUDGE, hop)
 
     def _send_paced(self, now_s: float, node: int, bearer: int | None, hop: int) -> None:
         network = self._network
         groups = [_targets(ways[node], bearer) for ways in (network.outbound, network.inbound)]
         offsets_s = paced_offsets_s([len(group) for group in groups], self._spacing_s, self._gap_s)
         for way in (*groups[0], *groups[1]):
-            self._send_text(now_s + next(offsets_s), node, way, hop)
+            self._send_texts(now_s + next(offsets_s), node, (way,), hop)
 
     def _announce(self, now_s: float, node: int, bearer: int, hop: int) -> None:
-        result = self.result
-        for way in self._all_targets(node, bearer):
-            at_s = self._arrival_s(now_s, node, way, self._sizes.present)
-            result.announcements += 1
-            if result.heard_s[way[0]] > now_s:
-                self._later(at_s, _PRESENT, way[0], self._way_back(node, way), hop)
+        targets = self._all_targets(node, bearer)
+        self.result.announcements += len(targets)
+        self._send(now_s, node, targets, self._sizes.present, _PRESENT, hop)
+
+    def _ask(self, now_s: float, node: int, way: Way, hop: int) -> None:
+        self.result.requests += 1
+        self._send(now_s, node, (way,), self._sizes.request, _REQUEST, hop)
 
     def _all_targets(self, node: int, bearer: int) -> list[Way]:
         network = self._network
         return [*_targets(network.outbound[node], bearer), *_targets(network.inbound[node], bearer)]
 
-    def _way_back(self, node: int, way: Way) -> Way:
-        return node, way[1], MASK_BYTES - way[2]
+    def _intake_delay_s(self) -> float:
+        return self._rng.randint(*self._delays_ms) / 1000
 
     # --- receiving --------------------------------------------------------------------------
 
@@ -213,8 +227,7 @@ class _Run:
         if mode == "flood":
             self._send_paced(now_s, node, bearer, hop + 1)
         elif mode == "flood at once":
-            for target in self._all_targets(node, bearer):
-                self._send_text(now_s, node, target, hop + 1)
+            self._send_texts(now_s, node, self._all_targets(node, bearer), hop + 1)
         else:
             self._announce(now_s, node, bearer, hop + 1)
 
@@ -239,13 +252,8 @@ class _Run:
             self._ask(now_s, node, other, hop)
             self._later(now_s + self._timeout_s, _OVERDUE, node, other, hop)
 
-    def _ask(self, now_s: float, node: int, way: Way, hop: int) -> None:
-        self.result.requests += 1
-        at_s = self._arrival_s(now_s, node, way, self._sizes.request)
-        self._later(at_s, _REQUEST, way[0], self._way_back(node, way), hop)
-
     def _request(self, now_s: float, node: int, way: Way, hop: int) -> None:
-        self._send_text(now_s, node, way, hop)
+        self._send_texts(now_s, node, (way,), hop)
 
 
 def _targets(ways: dict[int, Way], bearer: int | None) -> list[Way]:
