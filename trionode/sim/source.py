@@ -7,6 +7,7 @@ nodes stall, break off, or serve messages with one letter changed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Literal, TypeAlias, cast
@@ -28,15 +29,20 @@ PIECE_S = 0.01
 
 
 class SimHttp:
-    """Answers of all nodes of a world. `look_up` gives explorer and store of the node at an address."""
+    """Answers of all nodes of a world. `look_up` gives explorer and store of the node at an address.
+
+    `status_of`: what the daemon of the node with this IP says of it, None when it says nothing.
+    """
 
     def __init__(
         self,
         network: VirtualNetwork,
         look_up: Callable[[str, int], tuple[Explorer, RegistryStore] | None],
+        status_of: Callable[[str], str | None] = lambda ip: None,
     ) -> None:
         self._network = network
         self._look_up = look_up
+        self._status_of = status_of
         self.manners: dict[str, Manner] = {}
         """Bad manners by IP address."""
         self.asked: list[tuple[str, str, str]] = []
@@ -58,6 +64,13 @@ class SimHttp:
         explorer, store = found
         if path == "/explorer/issynced":
             yield b'{"status":"success","data":' + (b"true" if explorer.is_synced else b"false") + b"}"
+        elif path == "/daemon/getfluxnodestatus":
+            status = self._status_of(ip)
+            yield json.dumps(
+                {"status": "error", "data": {"message": "the daemon does not answer"}}
+                if status is None
+                else {"status": "success", "data": {"status": status}}
+            ).encode()
         elif path == "/apps/permanentmessages":
             async with aclosing(self._list(asker, ip, store)) as pieces:
                 async for piece in pieces:

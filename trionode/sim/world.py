@@ -18,7 +18,7 @@ import trio
 
 from trionode.chain.explorer import Explorer
 from trionode.config.tree import Settings
-from trionode.errors import TrionodeError
+from trionode.errors import ChainError, TrionodeError
 from trionode.hosting.memory import MemoryHost
 from trionode.hosting.port import RunningApp
 from trionode.node import NodeCore
@@ -67,11 +67,16 @@ class WorldPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fitted(plan: WorldPlan) -> WorldPlan:
-    """The plan with an announcer that a world of fewer than 13 nodes can content."""
-    appstate = plan.settings.appstate
-    enough = max(1, min(appstate.announce_min_peers, plan.nodes - 1))
-    appstate = msgspec.structs.replace(appstate, announce_min_peers=enough)
-    return msgspec.structs.replace(plan, settings=msgspec.structs.replace(plan.settings, appstate=appstate))
+    """The plan with thresholds that a world of fewer than 13 nodes can reach."""
+    settings, others = plan.settings, max(1, plan.nodes - 1)
+    peers, appstate, sync = settings.peers, settings.appstate, settings.state_sync
+    appstate = msgspec.structs.replace(appstate, announce_min_peers=min(appstate.announce_min_peers, others))
+    sync = msgspec.structs.replace(sync, min_completions=min(sync.min_completions, others))
+    if peers.threshold_reached > others:
+        below = max(1, peers.threshold_below * others // peers.threshold_reached)
+        peers = msgspec.structs.replace(peers, threshold_reached=others, threshold_below=below)
+    settings = msgspec.structs.replace(settings, peers=peers, appstate=appstate, state_sync=sync)
+    return msgspec.structs.replace(plan, settings=settings)
 
 
 def address_of(number: int) -> str:
@@ -90,7 +95,7 @@ class World:
         self.network = VirtualNetwork(
             random.Random(f"{seed}/network"), plan.conditions, self.trace, tick_ms=plan.tick_ms
         )
-        self.http = SimHttp(self.network, self._registry_at)
+        self.http = SimHttp(self.network, self._registry_at, self._status_at)
         self.failure: TrionodeError | None = None
         self.on_signed: list[Callable[[int, str], None]] = []
         """Told (number of the node, text) of everything a node signs."""
@@ -256,6 +261,12 @@ class World:
         if node is None or node.core is None or node.port != port:
             return None
         return node.core.explorer, node.registry_store
+
+    def _status_at(self, ip: str) -> str | None:
+        try:
+            return str(self.chain.answer("daemon", ip, "getzelnodestatus", ())["status"])
+        except ChainError:
+            return None
 
     def _started(self, node: SimNode, core: NodeCore) -> None:
         number = node.number
