@@ -34,11 +34,10 @@ from trionode.lifecycle.local import Component, components_of
 from trionode.peers.link import PeerTransport
 from trionode.peers.service import PeerService
 from trionode.registry.constants import Constants
-from trionode.runtime.bus import Event, EventBus
+from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import STICKY_STATE, DosState
-from trionode.runtime.gate import Gate
 from trionode.runtime.machine import Machine
 from trionode.runtime.service import Service
 from trionode.store.appregistry import AppRegistry

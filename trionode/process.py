@@ -147,7 +147,7 @@ def _api_context(
         dos=core.dos,
         public_key=parts.key.public_key,
         registry=RegistryParts(
-            parts.registry_store, core.constants, core.explorer, core.registry, core.hash_sync
+            parts.registry_store, core.constants, core.explorer, core.registry, core.orchestrator
         ),
         started_s=started_s,
         os_uptime_s=parts.os_uptime_s,

@@ -37,12 +37,12 @@ class ExplorerPort(Protocol):
 
 
 class HashSyncPort(Protocol):
-    """What the API needs of the hash synchronisation (`sync.hashsync.HashSync`)."""
+    """What the API needs of the hash synchronisation (`sync.orchestrator.Orchestrator`)."""
 
     @property
-    def status(self) -> HashSyncStatus: ...
+    def hash_status(self) -> HashSyncStatus: ...
 
-    def request(self, *, force: bool = False) -> None:
+    def request_hash_sync(self, *, force: bool = False) -> None:
         """Look for missing messages now; `force`: also for those given up."""
         ...
 

@@ -125,6 +125,9 @@ class HashSyncSettings(Section, frozen=True, kw_only=True):
     retry_s: Annotated[
         float, about("pause after a failed run", gt=0, original="fluxapps.hashSyncRetryMs")
     ] = 300.0
+    peer_grace_s: Annotated[
+        float, about("the first run waits that long for enough peers; 0: not at all", ge=0)
+    ] = 15.0
     settle_s: Annotated[
         float, about("quiet time that ends a response", gt=0, original="fluxapps.hashSyncSettleMs")
     ] = 4.0

@@ -40,6 +40,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     is_enterprise: bool = False
 
 
+def with_enterprise(facts: Facts) -> Facts:
+    """The same for an enterprise node."""
+    return msgspec.structs.replace(facts, is_enterprise=True)
+
+
 class Run(msgspec.Struct, frozen=True):
     """The hash sync under way. `attempt` counts first runs; `height` is that of the run, None: unknown."""
 

@@ -90,3 +90,34 @@ class HashSyncStatus(msgspec.Struct, frozen=True):
             "lastError": self.last_error,
             "last": None if self.last is None else self.last.document(),
         }
+
+
+class OrchestratorStatus(msgspec.Struct, frozen=True):
+    """The phase of the node and what it still waits for. `since_ms` is wall time, `for_s` a duration."""
+
+    phase: str
+    since_ms: int | None
+    for_s: float | None
+    waits_for: tuple[str, ...]
+    """What is missing for READY, each as a part of a sentence an operator can read."""
+    db_ready: bool
+    can_send: bool
+    blocks: int
+    waived_after_blocks: int | None
+    asked: int
+    required: int
+    completions: dict[str, int]
+
+    def document(self) -> dict[str, Any]:
+        """For routes."""
+        return {
+            "phase": self.phase,
+            "sinceMs": self.since_ms,
+            "forS": None if self.for_s is None else round(self.for_s, 1),
+            "waitsFor": list(self.waits_for),
+            "dbReady": self.db_ready,
+            "canSend": self.can_send,
+            "blocks": self.blocks,
+            "waivedAfterBlocks": self.waived_after_blocks,
+            "stateSync": {"asked": self.asked, "required": self.required, "completions": self.completions},
+        }

@@ -28,7 +28,7 @@ async def check_hashes(call: Call) -> Answer:
     sync = call.context.registry.hash_sync
     if sync is None:
         raise ApiFailure("This node does not look for missing messages")
-    sync.request(force=True)
+    sync.request_hash_sync(force=True)
     return success("Running check on missing application messages")
 
 

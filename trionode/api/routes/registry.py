@@ -235,7 +235,7 @@ async def registry_overview(call: Call) -> Answer:
                 "oldestMissingHeight": counts.oldest_missing_height,
             },
             "chain": {"height": call.context.chain.height, "synced": call.context.chain.synced},
-            "sync": None if sync is None else sync.status.document(),
+            "sync": None if sync is None else sync.hash_status.document(),
         }
     )
 

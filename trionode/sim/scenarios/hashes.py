@@ -107,10 +107,10 @@ async def all_peers_lie(world: World) -> None:
         world.http.manners[node.ip] = "lie"
     await world.start(late)
     await world.until(
-        lambda: late.running.hash_sync.status.last is not None, 900, f"{late.name} ended its first run"
+        lambda: late.running.hash_sync.last is not None, 900, f"{late.name} ended its first run"
     )
-    status = late.running.hash_sync.status
-    if status.last is None or any(outcome.resolved for outcome in status.last.streamed):
+    last = late.running.hash_sync.last
+    if last is None or any(outcome.resolved for outcome in last.streamed):
         raise ScenarioError(f"{late.name} believed a forged list")
     await world.until(lambda: knows(late, messages), 3600, f"{late.name} got the true messages one by one")
     await check_same(world, messages, world.nodes)
@@ -125,7 +125,7 @@ async def one_peer_stalls(world: World) -> None:
     for node in early:
         world.http.manners[node.ip] = "stall"
     await world.start(late)
-    while not (lists := lists_asked(world, late)) and late.running.hash_sync.status.last is None:
+    while not (lists := lists_asked(world, late)) and late.running.hash_sync.last is None:
         await world.sleep(1)
     # with no fit peer at hand no list is read, and single requests follow at once
     world.http.manners = dict.fromkeys(lists[:1], "stall")
@@ -149,7 +149,7 @@ async def killed_in_bulk(world: World) -> None:
     await world.start(late)
     store = late.registry_store
     stored = 0
-    while not stored and late.running.hash_sync.status.last is None:
+    while not stored and late.running.hash_sync.last is None:
         await world.sleep(0.005)
         stored = (await store.counts())["permanents"]
     if stored >= VERY_MANY:

@@ -97,7 +97,7 @@ async def stand(world: World, nodes: Sequence[SimNode]) -> None:
     enough = min(SMALL_NETWORK.peers.threshold_reached, len(nodes) - 1)
     await world.until(lambda: all(world.peers(node) >= enough for node in nodes), 900, "nodes have peers")
     await world.until(
-        lambda: all(node.running.hash_sync.ready.is_open for node in nodes), 900, "registries are ready"
+        lambda: all(node.running.orchestrator.db_ready.is_open for node in nodes), 900, "registries are ready"
     )
 
 
