@@ -22,6 +22,7 @@ from trionode.errors import TrionodeError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("trionode.cli.run:command", "Run the node until it is told to stop."),
+    "observe": ("trionode.cli.observe:command", "Follow the network without being a node."),
     "init": ("trionode.cli.init:command", "Write a configuration and make or import the node key."),
     "status": ("trionode.cli.status:command", "Show how a running node is doing."),
     "peers": ("trionode.cli.peers:command", "List the peers of a running node."),

@@ -1,0 +1,147 @@
+"""An observer as an operating-system process: real sockets and files, the front door, the supervisor.
+
+It listens for HTTP only: whoever dials it as a peer is refused as by a node that is not confirmed.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from trionode.api.app import create_app
+from trionode.api.context import ApiContext
+from trionode.api.frontdoor import FrontDoor
+from trionode.api.probe import TcpProbe
+from trionode.api.registryports import RegistryParts
+from trionode.config.tree import Settings
+from trionode.errors import TrionodeError
+from trionode.observer.core import ObserverCore, ObserverParts
+from trionode.observer.routes import observer_routes
+from trionode.peers.ws import WsTransport
+from trionode.registry.constants import Constants
+from trionode.runtime.clock import SystemClock
+from trionode.runtime.dosstate import DosState
+from trionode.runtime.lag import LagCanary
+from trionode.runtime.logs import get_logger
+from trionode.runtime.signals import HardExit, watch_signals
+from trionode.runtime.supervisor import Supervisor
+from trionode.store.open import open_store
+from trionode.store.registry_memory import MemoryRegistryStore
+from trionode.sync.source import HttpSource
+
+WILDCARDS = ("0.0.0.0", "::", "")
+
+
+async def run_observer(settings: Settings, seeds: Sequence[str], folder: Path) -> None:
+    """Observe until SIGINT or SIGTERM; `folder` takes the event log.
+
+    Raises ConfigError (a seed that is none), StartupError (busy port) and ServiceCrashLoop.
+    """
+    log = get_logger("observer")
+    started_s = trio.current_time()
+    bind_host = settings.node.bind_host
+    source_ip = None if bind_host in WILDCARDS else bind_host
+    async with AsyncExitStack() as stack:
+        transport = WsTransport(settings.peers, bind_host=bind_host)
+        core = ObserverCore(
+            ObserverParts(
+                settings=settings,
+                seeds=seeds,
+                clock=SystemClock(),
+                rng=random.Random(),
+                transport=transport,
+                http=HttpSource(source_ip=source_ip),
+                store=await stack.enter_async_context(open_store(settings.store, folder)),
+            )
+        )
+        lag = LagCanary(settings.system, core.counters)
+        grace_s = settings.node.shutdown_grace_s
+        supervisor = Supervisor(core.counters, random.Random(), grace_s=grace_s, settings=settings.supervisor)
+        context = _api_context(core, supervisor, lag, source_ip, started_s)
+        front_door = FrontDoor(
+            settings.api,
+            host=bind_host,
+            port=settings.node.api_port,
+            app=create_app(context, observer_routes()),
+            transport=transport,
+            on_peer=core.peers.handle_inbound,
+            counters=core.counters,
+            tcp_user_timeout_ms=settings.peers.tcp_user_timeout_ms,
+        )
+        for service in [*core.services(), front_door]:
+            supervisor.add(service, essential=True)
+        supervisor.add(lag, essential=False)
+
+        def on_ready() -> None:
+            gc.collect()
+            gc.freeze()
+            log.info("ready", api=f"http://{source_ip or '127.0.0.1'}:{front_door.port}")
+
+        log.info("observing", seeds=", ".join(seeds), data=str(folder))
+        await _run_until_signalled(supervisor, grace_s, on_ready)
+    log.info("stopped", reason=supervisor.stop_reason)
+
+
+def _api_context(
+    core: ObserverCore, supervisor: Supervisor, lag: LagCanary, source_ip: str | None, started_s: float
+) -> ApiContext:
+    settings = core.settings
+    return ApiContext(
+        settings=settings,
+        clock=SystemClock(),
+        bus=core.bus,
+        counters=core.counters,
+        log=core.log,
+        peers=core.peers,
+        chain=core.facts,
+        daemon=core.daemon,
+        bench=core.daemon,
+        supervisor=supervisor,
+        probe=TcpProbe(source_ip),
+        rng=random.SystemRandom(),
+        dos=DosState(core.bus),
+        public_key="",
+        # No route of an observer asks the registry: the table leaves them out.
+        registry=RegistryParts(
+            MemoryRegistryStore(), Constants(settings.registry, settings.economy, settings.explorer)
+        ),
+        started_s=started_s,
+        os_uptime_s=lambda: time.clock_gettime(time.CLOCK_MONOTONIC),
+        lag=lag.stats,
+        observer=core.report,
+    )
+
+
+async def _run_until_signalled(supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]) -> None:
+    """Run the supervisor under the signal watch; its own error, not a group, comes out."""
+    failure: TrionodeError | None = None
+    hard_exit = HardExit()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(watch_signals, supervisor, grace_s=grace_s, hard_exit=hard_exit))
+            try:
+                await supervisor.run(task_status=_CallWhenStarted(on_ready))
+            except TrionodeError as error:
+                failure = error
+            nursery.cancel_scope.cancel(reason="the observer has stopped")
+    finally:
+        hard_exit.disarm()
+    if failure is not None:
+        raise failure
+
+
+class _CallWhenStarted:
+    """A task status that calls a function instead of waking a starter."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def started(self, value: None = None) -> None:
+        self._call()
