@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check the library against vector files: `scripts/conformance.py FILE... [--json]`.
+"""Check the library against vector files: `scripts/conformance.py FILE... [--only SECTION] [--json]`.
 
 Any file in the format of tests/vectors/*.json will do. Per section it prints how many cases passed,
 failed, were skipped or knowingly deviate (tests/conformance/deviations.toml), with the ids of all that

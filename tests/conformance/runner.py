@@ -71,7 +71,10 @@ def describe_kind(kind: str, information: Iterable[str]) -> None:
 
 
 def register(kind: str, section: str) -> Callable[[Section], Section]:
-    """Decorator: this function runs that section. It yields one Outcome per case."""
+    """Decorator: this function runs that section. It yields one Outcome per case.
+
+    A section that is an object of parts may be registered part by part, as `section.part`.
+    """
 
     def keep(function: Section) -> Section:
         if (kind, section) in SECTIONS:
@@ -170,11 +173,16 @@ def load_deviations(path: Path = HERE / "deviations.toml") -> dict[str, Deviatio
     return {row.id: row for row in rows}
 
 
+def is_known(kind: str, name: str) -> bool:
+    """Whether a runner is registered for that section, or for a part of it."""
+    return (kind, name) in SECTIONS or any(k == kind and s.startswith(f"{name}.") for k, s in SECTIONS)
+
+
 def kind_of(document: Mapping[str, Any], stem: str) -> str:
     """The kind whose runners know at least half of the sections, else what the file calls itself."""
 
     def known(kind: str) -> int:
-        return sum((kind, name) in SECTIONS for name in document.keys() - INFORMATION.get(kind, frozenset()))
+        return sum(is_known(kind, name) for name in document.keys() - INFORMATION.get(kind, frozenset()))
 
     kinds = {kind for kind, _ in SECTIONS}
     # several kinds may know a section of that name: the file's own name decides, then who knows most
@@ -185,7 +193,9 @@ def kind_of(document: Mapping[str, Any], stem: str) -> str:
     return stem
 
 
-def run_file(path: Path, deviations: Mapping[str, Deviation] | None = None) -> dict[str, list[Outcome]]:
+def run_file(
+    path: Path, deviations: Mapping[str, Deviation] | None = None, *, only: frozenset[str] | None = None
+) -> dict[str, list[Outcome]]:
     """Outcomes of one file by section. Whatever is wrong with the file itself is a failure too."""
     try:
         document = parse(path.read_text(encoding="utf-8"))
@@ -197,7 +207,7 @@ def run_file(path: Path, deviations: Mapping[str, Deviation] | None = None) -> d
     context = Context(kind, document, load_deviations() if deviations is None else deviations)
     results: dict[str, list[Outcome]] = {}
     for name, section in document.items():
-        if name in INFORMATION.get(kind, frozenset({"meta"})):
+        if name in INFORMATION.get(kind, frozenset({"meta"})) or (only is not None and name not in only):
             continue
         results[name] = _run_section(name, section, context)
     if not results:
@@ -207,6 +217,8 @@ def run_file(path: Path, deviations: Mapping[str, Deviation] | None = None) -> d
 
 def _run_section(name: str, section: Any, context: Context) -> list[Outcome]:
     function = SECTIONS.get((context.kind, name))
+    if function is None and isinstance(section, dict) and is_known(context.kind, name):
+        return [o for part in section for o in _run_section(f"{name}.{part}", section[part], context)]
     if function is None:
         return [Outcome(name, "failed", f"unknown section of a {context.kind} file")]
     outcomes: list[Outcome] = []
@@ -253,10 +265,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="vector file (tests/vectors/*.json)"
     )
+    parser.add_argument(
+        "--only", action="append", metavar="SECTION", help="run only this section (may be given repeatedly)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     options = parser.parse_args(arguments)
     load_sections()
-    all_results = {str(path): run_file(path) for path in options.files}
+    only = None if options.only is None else frozenset(options.only)
+    all_results = {str(path): run_file(path, only=only) for path in options.files}
     outcomes = [o for results in all_results.values() for found in results.values() for o in found]
     totals = {status: sum(o.status == status for o in outcomes) for status in STATUSES}
     if options.json:
