@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from network import Connected, Env, Network
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120), pytest.mark.xdist_group("network-04")]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
