@@ -192,7 +192,8 @@ class NetworkHealth:
 
         async def ping(peer: Peer) -> None:
             nonlocal answered
-            answered += await peer.pinger.answers_within(self._settings.health_ping_timeout_s)
+            if await peer.pinger.answers_within(self._settings.health_ping_timeout_s):
+                answered += 1
 
         async with trio.open_nursery() as nursery:
             for peer in peers:
