@@ -54,14 +54,19 @@ def running(name: str | None, api: str | None, as_json: bool) -> None:
     if as_json:
         show_json(rows)
     elif name is None:
-        shown = [
+        headings: tuple[str, ...] = ("app", "instances", "specs", "nodes", "newest announcement")
+        shown: list[tuple[Any, ...]] = [
             (row["name"], row["instances"], len(row["hashes"]), _some(row["nodes"]), row["newest"])
             for row in rows
         ]
-        table(("app", "instances", "specs", "nodes", "newest announcement"), shown, title=f"{len(rows)} apps")
+        # Only observers have locations that nobody has signed for.
+        if any("unverified" in row for row in rows):
+            headings = (*headings, "unverified")
+            shown = [(*cells, row["unverified"]) for cells, row in zip(shown, rows, strict=True)]
+        table(headings, shown, title=f"{len(rows)} apps")
     else:
         rows.sort(key=lambda row: row["ip"])
-        shown_instances = [
+        shown_instances: list[tuple[Any, ...]] = [
             (
                 row["ip"],
                 row["name"],
@@ -73,6 +78,12 @@ def running(name: str | None, api: str | None, as_json: bool) -> None:
             for row in rows
         ]
         headings = ("node", "app", "spec", "running since", "announced", "expires")
+        if any("unverified" in row for row in rows):
+            headings = (*headings, "signed")
+            shown_instances = [
+                (*cells, "unverified" if row["unverified"] else "yes")
+                for cells, row in zip(shown_instances, rows, strict=True)
+            ]
         table(headings, shown_instances, title=f"{len(rows)} instances of {name}")
 
 

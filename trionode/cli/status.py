@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from trionode.cli import status_observer
 from trionode.cli.client import NodeApi, api_of, api_option
 from trionode.cli.render import duration, line, repeat, show_json, table
 
@@ -34,6 +35,8 @@ def _draw(node: NodeApi, *, as_json: bool, compact: bool) -> None:
         show_json(found, compact=compact)
         return
     _overview(found)
+    if found.get("observer"):
+        status_observer.sources(found)
     services = [
         (
             service["name"],
@@ -55,11 +58,21 @@ def _draw(node: NodeApi, *, as_json: bool, compact: bool) -> None:
 
 
 def _overview(found: dict[str, Any]) -> None:
-    node, peers, apps = found["node"], found["peers"], found["apps"]
     line(
         "trionode",
         f"{found['version']} (as {found['compatibilityVersion']}), up {duration(found['uptimeS'])}",
     )
+    if found.get("observer"):
+        status_observer.overview(found)
+    else:
+        _node(found)
+    lag = found["loopLag"]
+    if lag is not None:
+        line("loop lag", f"p99 {lag['p99Ms']:.1f} ms, worst {lag['maxMs']:.1f} ms (last minute)")
+
+
+def _node(found: dict[str, Any]) -> None:
+    node, peers, apps = found["node"], found["peers"], found["apps"]
     line("address", node["address"] or "unknown: the benchmark daemon has not told it yet")
     line("tier", f"{node['tier']}, rank {node['rank']}" if node["tier"] else "not in the node list")
     line("chain", _chain(found["chain"]))
@@ -69,9 +82,6 @@ def _overview(found: dict[str, Any]) -> None:
         f"{peers['inbound']} in ({peers['inboundIps']} addresses)",
     )
     line("apps", f"{apps['names']} names, {apps['locations']} locations")
-    lag = found["loopLag"]
-    if lag is not None:
-        line("loop lag", f"p99 {lag['p99Ms']:.1f} ms, worst {lag['maxMs']:.1f} ms (last minute)")
     dos = node["dos"]
     if dos["dosState"] or dos["dosMessage"]:
         line("penalty", f"{dos['dosState']}: {dos['dosMessage'] or 'no message'}")
