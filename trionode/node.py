@@ -24,6 +24,7 @@ from trionode.config.tree import Settings
 from trionode.hosting.announcer import Announcer
 from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.boot import BootGates, BootManager
+from trionode.hosting.departure import Departure
 from trionode.hosting.heartbeat import Heartbeat
 from trionode.hosting.memory import MemoryHost
 from trionode.hosting.port import AppHost
@@ -129,6 +130,20 @@ class NodeCore:
             boot_settled=self.boot.settled,
             uptime_s=parts.os_uptime_s,
             known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
+        )
+        self.departure = Departure(
+            settings.node,
+            settings.hosting,
+            machine=parts.machine,
+            host=self.host,
+            heartbeat=self.heartbeat,
+            peers=self.peers,
+            own_log=self.log,
+            facts=self.chain,
+            clock=parts.clock,
+            counters=self.counters,
+            running=lambda: self.announcer.announced,
+            hush=self.announcer.hush,
         )
         self._compose_watch(parts)
 

@@ -32,7 +32,7 @@ from trionode.peers.ws import WsTransport
 from trionode.runtime.clock import SystemClock
 from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
-from trionode.runtime.signals import HardExit, watch_signals
+from trionode.runtime.signals import HARD_EXIT_S, HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
 from trionode.store.appregistry_judges import ProcessJudges
 from trionode.store.open import open_registry_store, open_store
@@ -82,7 +82,14 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             random.Random(),
             grace_s=settings.node.shutdown_grace_s,
             settings=settings.supervisor,
+            farewell=lambda reason: core.departure.leave(reason, allow_more),
         )
+        hard_exit = HardExit()
+
+        def allow_more(grace_s: float) -> None:
+            supervisor.extend_grace(grace_s)
+            hard_exit.arm(grace_s + HARD_EXIT_S, f"still running {grace_s + HARD_EXIT_S:g} s after the signal")
+
         context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s)
         front_door = FrontDoor(
             settings.api,
@@ -113,7 +120,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             log.info("ready", **ready, after_s=round(trio.current_time() - started_s, 2))
 
         log.info("starting", address=bind_host, public_key=key.public_key, data=str(folder))
-        await _run_until_signalled(supervisor, settings.node.shutdown_grace_s, on_ready)
+        await _run_until_signalled(supervisor, hard_exit, settings.node.shutdown_grace_s, on_ready)
     log.info("stopped", reason=supervisor.stop_reason)
 
 
@@ -155,10 +162,11 @@ def _api_context(
     )
 
 
-async def _run_until_signalled(supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]) -> None:
+async def _run_until_signalled(
+    supervisor: Supervisor, hard_exit: HardExit, grace_s: float, on_ready: Callable[[], None]
+) -> None:
     """Run the supervisor under the signal watch; its own error, not a group, comes out."""
     failure: TrionodeError | None = None
-    hard_exit = HardExit()
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(watch_signals, supervisor, grace_s=grace_s, hard_exit=hard_exit))

@@ -16,6 +16,13 @@ class HostingSettings(Section, frozen=True, kw_only=True):
     apps_dir: Annotated[
         str, about("folder of app volumes; empty: DATA_DIR/apps", original="env FLUX_APPS_FOLDER")
     ] = ""
+    stop_grace_s: Annotated[
+        float,
+        about("a container may take this to stop when the machine goes down", gt=0, original="fixed, 9 s"),
+    ] = 9.0
+    stop_extra_s: Annotated[
+        float, about("on top of it, for the rest of an orderly stop with containers", gt=0)
+    ] = 2.0
     max_containers: Annotated[
         int,
         about("running containers at which nothing new is taken", ge=0, original="fluxapps.maxAppsPerNode"),

@@ -51,7 +51,9 @@ class NodeSettings(Section, frozen=True, kw_only=True):
             original="its own version",
         ),
     ] = "8.13.1"
-    shutdown_grace_s: Annotated[float, about("time for a whole orderly stop", gt=0, le=300)] = 5.0
+    shutdown_grace_s: Annotated[
+        float, about("time for a whole orderly stop when no container must be stopped", gt=0, le=300)
+    ] = 5.0
     apps_file: Annotated[
         str, about("TOML file naming the running apps (local networks without containers)")
     ] = ""

@@ -104,7 +104,17 @@ class Announcer:
         self._announced: dict[str, RunningApp | None] = {}
         self._since_ms: dict[str, int] = {}
         self._last_stamp_ms = 0
+        self._hushed = False
         self.last_announced_ms: int | None = None
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """Names of the apps the network was last told to run here."""
+        return tuple(self._announced)
+
+    def hush(self) -> None:
+        """Say nothing more: the node is leaving, and what it says now would bring its apps back."""
+        self._hushed = True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Wait for both gates, then announce until cancelled."""
@@ -150,15 +160,18 @@ class Announcer:
 
     async def _tell(self) -> None:
         address, apps = self._facts.own_address, self._wanted()
-        if not self._facts.can_send or address is None or apps is None:
+        if self._hushed or not self._facts.can_send or address is None or apps is None:
             self._counters.add("announcer.skipped")
             return
         if address != self._address:
             self._address = address
             self._announced = dict.fromkeys(self._known_names(address))
-        running = {app.name for app in apps}
+        running, here = {app.name for app in apps}, self._apps.names()
         for name in [name for name in self._announced if name not in running]:
-            await self._tell_removed(name, address)
+            if name in here:
+                del self._announced[name]  # stopped, not removed: told again when it runs
+            else:
+                await self._tell_removed(name, address)
         if apps:
             await self._tell_running(apps, address)
 

@@ -114,6 +114,10 @@ class AppsFile:
             if runs_well(entry.installed, self._states)
         )
 
+    def names(self) -> frozenset[str]:
+        """See `RunningApps.names`."""
+        return frozenset(entry.name for entry in self._entries or ())
+
     def installed(self) -> tuple[InstalledApp, ...]:
         """See `AppHost.installed`; nothing before the first good file."""
         return tuple(entry.installed for entry in self._entries or ())

@@ -76,6 +76,10 @@ class MemoryHost:
             if runs_well(row, self._states)
         )
 
+    def names(self) -> frozenset[str]:
+        """See `RunningApps.names`."""
+        return frozenset(self._rows)
+
     def installed(self) -> tuple[InstalledApp, ...]:
         """See `AppHost.installed`."""
         return tuple(self._rows.values())

@@ -35,6 +35,10 @@ class RunningApps(Protocol):
         """The apps to announce, by name; None while that is not known (nothing is announced)."""
         ...
 
+    def names(self) -> frozenset[str]:
+        """Every app that is here, running or not: one that is only stopped has not been removed."""
+        ...
+
 
 class AppHost(RunningApps, Protocol):
     """The engine: apps installed here, their containers, and what can be done to them.
@@ -89,6 +93,9 @@ class FixedApps:
 
     def apps(self) -> tuple[RunningApp, ...] | None:
         return self._apps
+
+    def names(self) -> frozenset[str]:
+        return frozenset(app.name for app in self._apps or ())
 
     def replace(self, apps: tuple[RunningApp, ...] | None) -> None:
         """Put another list in its place and tell the bus."""

@@ -7,12 +7,14 @@ send, a gap of 500 ms, then inbound. One task paces everything; there is none pe
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from itertools import chain
 
 import trio
 
 from trionode.config.tree import PeerSettings
+from trionode.peers.link import LinkClosed
 from trionode.peers.outbox import Tier
 from trionode.peers.outgoing import Forms, Outgoing
 from trionode.peers.peer import Peer
@@ -66,6 +68,20 @@ class Broadcaster:
         self._news.set()
         return scheduled
 
+    def at_once(self, text: str) -> int:
+        """Send a full text to all without delay, ahead of nothing but not to be dropped; how many peers."""
+        outgoing = self._forms.text(text)
+        peers = relay_targets(self._table, None)
+        for peer in peers:
+            outgoing.send(peer, Tier.REPLY)
+        return len(peers)
+
+    async def flushed(self) -> None:
+        """Wait until what is queued for every peer has been handed to its socket, or its link is gone."""
+        async with trio.open_nursery() as nursery:
+            for peer in self._table:
+                nursery.start_soon(_flushed, peer)
+
     async def run(self) -> None:
         """Hand scheduled sends to the outboxes at their time, until cancelled."""
         while True:
@@ -78,3 +94,8 @@ class Broadcaster:
             deadline_s = self._due[0][0] if self._due else float("inf")
             with trio.move_on_at(deadline_s):
                 await self._news.wait()
+
+
+async def _flushed(peer: Peer) -> None:
+    with contextlib.suppress(LinkClosed):
+        await peer.outbox.drained()

@@ -170,12 +170,14 @@ class Gossip:
             if forgiven:
                 self._counters.add("gossip.verify.key_mismatch_forgiven", forgiven)
 
-    def own(self, envelope: Envelope) -> int:
-        """Broadcast an envelope of ours to all peers, paced; how many peers there are.
+    def own(self, envelope: Envelope, *, at_once: bool = False) -> int:
+        """Broadcast an envelope of ours to all peers, paced unless `at_once`; how many peers there are.
 
         It is also cached, so that announcements of it by others are not fetched back.
         """
         self._cache.put(envelope.data_hash, envelope, trio.current_time())
+        if at_once:
+            return self._broadcaster.at_once(envelope.text)
         return self._broadcaster.paced(envelope.text)
 
     async def run(self) -> None:

@@ -163,6 +163,16 @@ class PeerService:
         """The same for an envelope sealed before; how many peers it goes to."""
         return self.gossip.own(envelope)
 
+    def broadcast_last(self, data: dict[str, JsValue]) -> Envelope:
+        """`broadcast_own` for a node that leaves: no pacing, and no peer is spared for being slow."""
+        envelope = self.seal(data)
+        self.gossip.own(envelope, at_once=True)
+        return envelope
+
+    async def flushed(self) -> None:
+        """Wait until everything queued for the peers is on its way; may wait long for one that is slow."""
+        await self.broadcaster.flushed()
+
     def register_handler(self, message_type: str, handler: MessageHandler) -> None:
         """Let another room take verified envelopes of one gossip type; see `Dispatcher`."""
         self._dispatcher.register_handler(message_type, handler)

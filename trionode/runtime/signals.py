@@ -22,6 +22,9 @@ from trionode.runtime.logs import get_logger
 EXIT_CUT_SHORT = 130
 """Exit code of a process whose orderly stop did not come to its end."""
 
+HARD_EXIT_S = 1.0
+"""How long after the grace the process may still take to come to its end by itself."""
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -40,7 +43,7 @@ class HardExit:
         self._timer: threading.Timer | None = None
 
     def arm(self, after_s: float, why: str) -> None:
-        """End the process `after_s` from now; an earlier, shorter time wins over a later one."""
+        """End the process `after_s` from now, whatever was asked for before."""
         self.disarm()
         self._timer = threading.Timer(after_s, self._end, (why,))
         self._timer.daemon = True
@@ -67,8 +70,8 @@ async def watch_signals(
 ) -> None:
     """Turn signals into `target.stop` (first) and `target.cut_short` (every later one).
 
-    Runs until cancelled. `hard_exit`, when given, is armed to end the process 1.5 s after the
-    grace, and 1 s after a second signal. Only the main thread may run this.
+    Runs until cancelled. `hard_exit`, when given, is armed to end the process HARD_EXIT_S after the
+    grace, and as long after a second signal. Only the main thread may run this.
     """
     log = get_logger("signals")
     with trio.open_signal_receiver(*_SIGNALS) as received:
@@ -80,10 +83,11 @@ async def watch_signals(
                 first = False
                 log.info("signal received, stopping in order", signal=name, grace_s=grace_s)
                 if hard_exit is not None:
-                    hard_exit.arm(grace_s + 1.5, f"still running {grace_s + 1.5:g} s after {name}")
+                    limit_s = grace_s + HARD_EXIT_S
+                    hard_exit.arm(limit_s, f"still running {limit_s:g} s after {name}")
                 target.stop(name)
             else:
                 log.warning("second signal, stopping at once", signal=name)
                 if hard_exit is not None:
-                    hard_exit.arm(1.0, f"still running 1 s after a second {name}")
+                    hard_exit.arm(HARD_EXIT_S, f"still running {HARD_EXIT_S:g} s after a second {name}")
                 target.cut_short(f"second {name}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 import trio
@@ -67,6 +67,10 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     last_crash_ago_s: float | None
 
 
+Farewell = Callable[[str], Awaitable[None]]
+"""Called with the reason of the stop before the first service is stopped, within the grace."""
+
+
 class _Watched:
     """The supervisor's book-keeping of one service."""
 
@@ -109,7 +113,8 @@ class _Watched:
 class Supervisor:
     """Owns the services of one node from their first start to their end.
 
-    `rng` only jitters restart delays. `grace_s` bounds the whole of an orderly stop.
+    `rng` only jitters restart delays. `grace_s` bounds the whole of an orderly stop, the farewell
+    included, which may ask for a longer one with `extend_grace`.
     """
 
     def __init__(
@@ -119,10 +124,13 @@ class Supervisor:
         *,
         grace_s: float = 5.0,
         settings: SupervisorSettings | None = None,
+        farewell: Farewell | None = None,
     ) -> None:
         self._counters = counters
         self._rng = rng
         self._grace_s = grace_s
+        self._farewell = farewell
+        self._stop_began_s = 0.0
         self._settings = settings if settings is not None else SupervisorSettings()
         self._backoff = Backoff(
             base_s=self._settings.restart_delay_s, cap_s=self._settings.restart_delay_max_s
@@ -160,6 +168,12 @@ class Supervisor:
             self._stop_reason = reason
             self._stop_requested.set()
             self._start_scope.cancel(reason=reason)
+
+    def extend_grace(self, grace_s: float) -> None:
+        """From now on the stop under way may take this long, counted from its begin; never less."""
+        self._grace_s = max(self._grace_s, grace_s)
+        if self._grace_scope is not None:
+            self._grace_scope.deadline = self._stop_began_s + self._grace_s
 
     def cut_short(self, reason: str = "cut short") -> None:
         """Stop waiting for services one by one: cancel whatever is left now.
@@ -310,10 +324,12 @@ class Supervisor:
         """Stop in reverse order of starting; at the deadline cancel the rest at once and name it."""
         reason = self._stop_reason or "stop"
         self._log.info("stopping", reason=reason, grace_s=self._grace_s)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._grace_s) as scope:
+        self._stop_began_s = trio.current_time()
+        with trio.CancelScope(shield=True, deadline=self._stop_began_s + self._grace_s) as scope:
             self._grace_scope = scope
             if self._cut_short:
                 scope.cancel(reason=reason)
+            await self._say_farewell(reason)
             for watched in self._to_stop():
                 self._cancel(watched, reason)
                 await watched.done.wait()
@@ -327,6 +343,16 @@ class Supervisor:
             self._counters.add("service.stop_overdue", len(left))
             for watched in left:
                 self._cancel(watched, reason)
+
+    async def _say_farewell(self, reason: str) -> None:
+        """Whatever goes wrong in it, the services are stopped afterwards."""
+        if self._farewell is None:
+            return
+        try:
+            await self._farewell(reason)
+        except Exception as error:  # noqa: BLE001 - nothing may keep the node from stopping
+            self._counters.add("service.farewell_failed")
+            self._log.error("the farewell failed", exc_info=error)
 
     def _to_stop(self) -> Iterator[_Watched]:
         return (w for w in reversed(self._services) if w.spawned and not w.done.is_set())
