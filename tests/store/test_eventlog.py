@@ -276,6 +276,22 @@ async def test_a_sync_chunk_is_folded_in_slices_and_told_once(
         _same_as_stored(rig, store)
 
 
+@pytest.mark.parametrize("records", [1, 50, 60])
+async def test_a_sync_chunk_is_told_when_it_is_durable(records: int, autojump_clock: MockClock) -> None:
+    store = SlowStore()
+    with trio.fail_after(60):
+        async with running_log(store) as rig, trio.open_nursery() as nursery:
+            store.gate = trio.Event()
+            chunk = [BatchRecord("apprunning", rig.running("AppA", ip=f"1.1.{n}.1")) for n in range(records)]
+            nursery.start_soon(rig.log.ingest_sync, "apprunning", chunk, "peer")
+            await trio.sleep(1)
+            assert rig.told() == []
+            store.gate.set()
+            await trio.sleep(1)
+            assert rig.told() == ["sync:chunkVerified"]
+            assert len(store.rows()) == 2 * records
+
+
 async def test_many_messages_at_once(
     make_store: Callable[[], MemoryStore], autojump_clock: MockClock
 ) -> None:

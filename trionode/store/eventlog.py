@@ -158,6 +158,7 @@ class EventLog:
         state = self.state
         changes = state.advance(now_ms)
         outcome: SyncOutcome | None = None
+        last: _Batch | None = None
         steps = chunk_steps(state, kind, records, now_ms, peer, slice_records=_SYNC_SLICE)
         while outcome is None:
             try:
@@ -165,7 +166,8 @@ class EventLog:
             except StopIteration as end:
                 outcome = end.value
                 break
-            await self._pass_on(changes, ())
+            last = self._hand_over(changes, (), wanted=True) or last
+            await trio.lowlevel.checkpoint()
             await self._enter()
             if self.state is not state:
                 self._room.release()
@@ -177,7 +179,13 @@ class EventLog:
         add("appstate.sync.stored", outcome.stored)
         for _, stop, reason in outcome.refused:
             add(f"appstate.sync.refused.{stop}.{reason}")
-        await self._settle(changes, outcome.published)
+        if changes or last is None:
+            await self._settle(changes, outcome.published)
+        else:
+            # the last slice was handed over before it was known to be the last
+            self._room.release()
+            await self._durable(last)
+            self._publish(outcome.published)
         return outcome
 
     async def apply_local(self, envelope: Envelope) -> Decision:
@@ -325,6 +333,9 @@ class EventLog:
         if batch is None:
             await trio.lowlevel.checkpoint()
             return
+        await self._durable(batch)
+
+    async def _durable(self, batch: _Batch) -> None:
         assert batch.done is not None
         await batch.done.wait()
         if batch.error is not None:

@@ -92,6 +92,13 @@ class _Line:
         self.marked = self.peer.sync_requested = False
         self.news.set()
 
+    def drop(self) -> None:
+        """Unmark, and forget what waits."""
+        self.unmark()
+        self.waiting.clear()
+        self.waiting_chars = 0
+        self.room.set()
+
     def put(self, text: str) -> trio.Event | None:
         """Queue an answer; when the line is full, what to wait for before reading on."""
         self.waiting.append(text)
@@ -215,8 +222,7 @@ class StateSync:
         finally:
             self._nursery = None
             for line in self._lines.values():
-                line.unmark()
-                line.room.set()
+                line.drop()
             self._lines.clear()
 
     def _on_change(self, event: Literal["added", "removed"], peer: Peer) -> None:
@@ -275,7 +281,7 @@ class StateSync:
         line.chunks[chunk.kind] += 1
         if line.chunks[chunk.kind] > MAX_CHUNKS:
             self._refused("too_many")
-            line.unmark()
+            line.drop()
             return
         self._counters.add("statesync.chunks.accepted")
         kind = LOG_KINDS.get(chunk.kind)

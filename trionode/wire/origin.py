@@ -75,7 +75,8 @@ def check_record(record: Envelope, nodes: NodeList) -> OriginVerdict:
     if not _is_version_one(record):
         return OriginVerdict.MALFORMED
     target = record.data.get("ip")
-    if target is None:
+    # an address speaks only for itself, as in gossip, also when the payload names two
+    if target is None or record.type == "fluxipchanged":
         target = record.data.get("oldIP")
     if truthy(target):
         return _owns(nodes.by_address(target), record.pub_key)
