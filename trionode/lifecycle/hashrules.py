@@ -113,10 +113,11 @@ def hash_sync_ended(turn: Turn, event: HashSyncEnded) -> None:
             next_retry_height=_next_height(turn, run, event.next_retry_height),
             untold=(run.attempt, event.missing),
         )
-        _rebuild(turn)
-    elif run.kind == "retry" and not turn.state.has_news:
-        turn.set(next_retry_height=_next_height(turn, run, event.next_retry_height))
-    check(turn)
+        _rebuild(turn)  # its end is when readiness is looked at
+    else:
+        if run.kind == "retry" and not turn.state.has_news:
+            turn.set(next_retry_height=_next_height(turn, run, event.next_retry_height))
+        check(turn)
     _begin_waiting_run(turn)
 
 
