@@ -88,7 +88,8 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
 
         def allow_more(grace_s: float) -> None:
             supervisor.extend_grace(grace_s)
-            hard_exit.arm(grace_s + HARD_EXIT_S, f"still running {grace_s + HARD_EXIT_S:g} s after the signal")
+            limit_s = grace_s + HARD_EXIT_S
+            hard_exit.arm(limit_s, f"still running {limit_s:g} s after the signal")
 
         context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s)
         front_door = FrontDoor(
