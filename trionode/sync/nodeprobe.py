@@ -6,6 +6,7 @@ The answers of strangers: bounded in size and time, and whatever is wrong with t
 from __future__ import annotations
 
 import zlib
+from contextlib import aclosing
 
 import trio
 
@@ -61,10 +62,11 @@ def _word(text: str) -> Word:
 async def _text(body: HttpBody) -> str:
     """The body, or an empty text when it is too long or damaged: somebody answered, that is all."""
     whole = bytearray()
-    async for piece in body.pieces:
-        whole += piece
-        if len(whole) > BODY_LIMIT_BYTES:
-            return ""
+    async with aclosing(body.pieces) as pieces:
+        async for piece in pieces:
+            whole += piece
+            if len(whole) > BODY_LIMIT_BYTES:
+                return ""
     try:
         plain = bytes(whole)
         if body.encoding == "gzip":
