@@ -127,16 +127,13 @@ class MemoryStore:
             rows = [row for row in rows if row.ip in ips]
         return rows
 
-    async def stream_events(self, after_ms: int, *, page: int = 500) -> AsyncIterator[EventRow]:
+    def stream_events(self, after_ms: int, *, page: int = 500) -> AsyncIterator[EventRow]:
         def wanted() -> Iterable[EventRow]:
             return (row for row in self._events.values() if row.at_ms > after_ms)
 
-        async for row in _paged(wanted, page):
-            yield row
+        return _paged(wanted, page)
 
-    async def stream_copies(
-        self, kind: CopyKind, after_ms: int, *, page: int = 500
-    ) -> AsyncIterator[SignedCopy]:
+    def stream_copies(self, kind: CopyKind, after_ms: int, *, page: int = 500) -> AsyncIterator[SignedCopy]:
         def wanted() -> Iterable[SignedCopy]:
             return (
                 copy
@@ -144,8 +141,7 @@ class MemoryStore:
                 if copy.kind == kind and copy.broadcasted_at_ms > after_ms
             )
 
-        async for copy in _paged(wanted, page):
-            yield copy
+        return _paged(wanted, page)
 
     async def signed_copy(self, key: CopyKey) -> SignedCopy | None:
         await trio.lowlevel.checkpoint()
