@@ -25,6 +25,7 @@ def overview(found: dict[str, Any]) -> None:
     line("links", f"{links['open']} of {links['most']}, outward only")
     line("apps", f"{found['apps']['names']} names, {found['apps']['locations']} locations")
     line("", _places(places))
+    line("registered", _fact(told["specifications"], f"{told['specifications']['count']} apps"))
     line(
         "asked",
         f"{cost['requests']} times over HTTP, {size(cost['bytesRead'])} read, {cost['failed']} failures",

@@ -17,6 +17,9 @@ class ObserverSettings(Section, frozen=True, kw_only=True):
     links: Annotated[int, about("peer links held at most; each takes an inbound place", ge=1, le=4)] = 4
     height_interval_s: Annotated[float, about("pause between two questions for the height", gt=0)] = 60.0
     node_list_interval_s: Annotated[float, about("pause between two readings of the node list", gt=0)] = 600.0
+    spec_interval_s: Annotated[float, about("pause between two readings of all specifications", gt=0)] = (
+        3600.0
+    )
     retry_s: Annotated[float, about("pause after a round without a majority; doubles", gt=0)] = 15.0
     jitter: Annotated[float, about("random part of every pause, 0.2 = up to a fifth more", ge=0, le=1)] = 0.2
     answer_limit_s: Annotated[float, about("time for a short answer", gt=0)] = 10.0

@@ -5,6 +5,7 @@ Readers take the JSON of `data` and raise ValueError or msgspec.DecodeError when
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from trionode.wire.nodelist import NodeEntry
 NODES_PATH = "/daemon/viewdeterministiczelnodelist"
 CHAIN_PATH = "/daemon/getblockchaininfo"
 LOCATIONS_PATH = "/apps/locations"
+SPECS_PATH = "/apps/globalappsspecifications"
 
 MAX_ROWS = 200_000
 MAX_TEXT = 1000
@@ -71,6 +73,35 @@ def read_locations(data: bytes) -> tuple[ToldLocation, ...]:
     if len(rows) > MAX_ROWS:
         raise ValueError(f"{len(rows)} rows are more than there can be")
     return tuple(found for row in rows if (found := _location(row)) is not None)
+
+
+class ToldSpec(msgspec.Struct, frozen=True):
+    """One specification as a source tells it. `digest` is equal for equal documents, however written."""
+
+    name: str
+    digest: bytes
+    text: bytes
+
+
+def read_specs(data: bytes) -> tuple[ToldSpec, ...]:
+    """The usable rows of /apps/globalappsspecifications: named documents with hash and height."""
+    rows = msgspec.json.decode(data, type=list[msgspec.Raw])
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"{len(rows)} rows are more than there can be")
+    found = []
+    for row in rows:
+        text = bytes(row)
+        value = msgspec.json.decode(text)
+        if not isinstance(value, dict):
+            continue
+        name, hash_, height = value.get("name"), value.get("hash"), value.get("height")
+        if not (isinstance(name, str) and name and isinstance(hash_, str)):
+            continue
+        if not isinstance(height, int) or isinstance(height, bool):
+            continue
+        digest = hashlib.sha256(msgspec.json.encode(value, order="sorted")).digest()
+        found.append(ToldSpec(name, digest, text))
+    return tuple(found)
 
 
 def _date(value: Any) -> int | None:

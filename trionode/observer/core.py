@@ -21,6 +21,7 @@ from trionode.observer.progress import Progress
 from trionode.observer.reading import Reader, SourceHttp
 from trionode.observer.report import ObserverReport
 from trionode.observer.sources import SourceBook
+from trionode.observer.specs import Specs
 from trionode.observer.unverified import Unverified
 from trionode.peers.admission import address_allowed
 from trionode.peers.link import PeerTransport
@@ -32,6 +33,7 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.service import Service
 from trionode.store.eventlog import EventLog
 from trionode.store.port import Store
+from trionode.store.registry_memory import MemoryRegistryStore
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,15 @@ class ObserverCore:
             signed=lambda ip: self.event_log.index.source(ip),
             links=lambda: len(self.peers.table),
         )
+        self.registry_store = MemoryRegistryStore()
+        self.specs = Specs(
+            settings.observer, self.facts, self.registry_store, reader, self.bus, self.counters
+        )
         self.report = ObserverReport(
             self.facts,
             self.unverified,
             self.bootstrap,
+            self.specs,
             self.counters,
             links=lambda: len(self.peers.table),
             max_links=settings.observer.links,
@@ -117,7 +124,7 @@ class ObserverCore:
 
     def services(self) -> list[Service]:
         """In start order."""
-        return [self.event_log, self.facts, self.peers, self.bootstrap, self.progress]
+        return [self.event_log, self.facts, self.peers, self.bootstrap, self.specs, self.progress]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run all services bare, without restarts (tests)."""

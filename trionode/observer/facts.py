@@ -18,7 +18,14 @@ from trionode.config.observer import ObserverSettings
 from trionode.observer.answers import CHAIN_PATH, NODES_PATH, read_height, read_nodes
 from trionode.observer.reading import Reader
 from trionode.observer.sources import Source, SourceBook
-from trionode.observer.votes import LEAST_SOURCES, NodeVote, agreed_height, agreed_nodes, majority_of
+from trionode.observer.votes import (
+    LEAST_SOURCES,
+    NodeVote,
+    agreed_height,
+    agreed_nodes,
+    majority_of,
+    shared,
+)
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
@@ -153,7 +160,10 @@ class ObservedFacts:
 
     async def _vote(self, since_s: float) -> NodeVote | None:
         ballots = self._ballots(since_s)
-        return await trio.to_thread.run_sync(agreed_nodes, ballots, abandon_on_cancel=True)
+        ballots, vote = await trio.to_thread.run_sync(_counted, ballots, abandon_on_cancel=True)
+        for source in self.book:
+            source.entries = ballots.get(source.key, source.entries)
+        return vote
 
     def _drop_strangers_that_failed(self, new: Iterable[Source]) -> None:
         """A node just picked from a list that does not even answer once is not worth waiting for."""
@@ -281,3 +291,10 @@ class ObservedFacts:
             )
         elif self.rounds == 1:
             log.info("sources agree", answered=self.answered, nodes=len(self.nodes), height=self.height)
+
+
+def _counted(
+    ballots: dict[str, tuple[NodeEntry, ...]],
+) -> tuple[dict[str, tuple[NodeEntry, ...]], NodeVote | None]:
+    ballots = shared(ballots)
+    return ballots, agreed_nodes(ballots)

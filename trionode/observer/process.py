@@ -33,7 +33,6 @@ from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
 from trionode.store.open import open_store
-from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.sync.source import HttpSource
 
 WILDCARDS = ("0.0.0.0", "::", "")
@@ -69,7 +68,7 @@ async def run_observer(settings: Settings, seeds: Sequence[str], folder: Path) -
             settings.api,
             host=bind_host,
             port=settings.node.api_port,
-            app=create_app(context, observer_routes()),
+            app=create_app(context, observer_routes(knows_specs=lambda: core.specs.agreed_s is not None)),
             transport=transport,
             on_peer=core.peers.handle_inbound,
             counters=core.counters,
@@ -108,9 +107,8 @@ def _api_context(
         rng=random.SystemRandom(),
         dos=DosState(core.bus),
         public_key="",
-        # No route of an observer asks the registry: the table leaves them out.
         registry=RegistryParts(
-            MemoryRegistryStore(), Constants(settings.registry, settings.economy, settings.explorer)
+            core.registry_store, Constants(settings.registry, settings.economy, settings.explorer)
         ),
         started_s=started_s,
         os_uptime_s=lambda: time.clock_gettime(time.CLOCK_MONOTONIC),

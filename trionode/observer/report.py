@@ -10,6 +10,7 @@ import trio
 from trionode.observer.bootstrap import Bootstrap
 from trionode.observer.facts import ObservedFacts
 from trionode.observer.sources import Source
+from trionode.observer.specs import Specs
 from trionode.observer.unverified import Unverified, UnverifiedRow
 from trionode.observer.votes import LEAST_SOURCES, majority_of
 from trionode.runtime.counters import Counters
@@ -26,6 +27,7 @@ class ObserverReport:
         facts: ObservedFacts,
         unverified: Unverified,
         bootstrap: Bootstrap,
+        specs: Specs,
         counters: Counters,
         *,
         links: Callable[[], int],
@@ -34,6 +36,7 @@ class ObserverReport:
         self._facts = facts
         self._unverified = unverified
         self._bootstrap = bootstrap
+        self._specs = specs
         self._counters = counters
         self._links = links
         self._max_links = max_links
@@ -70,6 +73,9 @@ class ObserverReport:
                 "byMajority": bootstrap.by_majority,
                 "readAgoS": _ago(bootstrap.loaded_s),
             },
+            "specifications": _fact(
+                self._specs.agreed_s, count=self._specs.count, toldBy=self._specs.told_by
+            ),
             "links": {"open": self._links(), "most": self._max_links},
             "cost": {
                 "requests": self._counters["observer.requests"],
@@ -97,6 +103,8 @@ class ObserverReport:
             told.append(f"who signed for {len(self._unverified)} locations: they are marked unverified")
             if not self._bootstrap.by_majority:
                 told.append("whether these locations are true at all: fewer than three sources told them")
+        if self._specs.agreed_s is None:
+            told.append(f"what is registered: {self._specs.told_by} sources told specifications")
         if self._bootstrap.loaded_s is None:
             told.append("locations that were announced before the start: no source told them")
         return told

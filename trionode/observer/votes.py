@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trionode.observer.answers import ToldLocation
+from trionode.observer.answers import ToldLocation, ToldSpec
 from trionode.wire.address import with_port
 from trionode.wire.nodelist import NodeEntry
 
@@ -44,6 +44,12 @@ class NodeVote(msgspec.Struct, frozen=True):
     answered: int
     needed: int
     dissents: tuple[Dissent, ...]
+
+
+def shared(ballots: Mapping[str, Sequence[Row]]) -> dict[str, tuple[Row, ...]]:
+    """The same ballots with equal rows kept once: honest sources tell the same thousands of rows."""
+    pool: dict[Row, Row] = {}
+    return {source: tuple([pool.setdefault(row, row) for row in rows]) for source, rows in ballots.items()}
 
 
 def majority_of(answered: int) -> int:
@@ -175,3 +181,12 @@ def agreed_locations(ballots: Mapping[str, Sequence[ToldLocation]]) -> LocationV
         )
         rows.append((row, len(told)))
     return LocationVote(tuple(rows), len(ballots), by_majority=needed > 0)
+
+
+def agreed_specs(ballots: Mapping[str, Sequence[ToldSpec]]) -> tuple[ToldSpec, ...] | None:
+    """The specifications that a majority tells in the same words; None when too few sources tell any."""
+    needed = majority_of(len(ballots))
+    if not needed:
+        return None
+    carried = _gather(ballots, lambda spec: (spec.name, spec.digest), lambda _: True)
+    return tuple(next(iter(told.values())) for told in carried.values() if len(told) >= needed)
