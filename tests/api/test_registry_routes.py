@@ -321,12 +321,12 @@ class Sync:
 
     def __init__(self) -> None:
         self.requests: list[bool] = []
-        self.status = self
+        self.hash_status = self
 
     def document(self) -> dict[str, Any]:
         return {"running": False, "ready": True, "left": 0, "lastError": None}
 
-    def request(self, *, force: bool = False) -> None:
+    def request_hash_sync(self, *, force: bool = False) -> None:
         self.requests.append(force)
 
 

@@ -54,7 +54,7 @@ class StubHashSync:
         self.rebuild_fails = False
         self.pending: trio.Event | None = None
 
-    async def first_run(self, height: int | None) -> SyncReport:
+    async def first_run(self, height: int) -> SyncReport:
         await trio.lowlevel.checkpoint()
         self.runs += 1
         result = self.results.pop(0) if self.results else {}
@@ -67,7 +67,7 @@ class StubHashSync:
         fields(result, "", "resolved missing nextRetryHeight unreachable")
         return SyncReport(missing=result.get("missing", 0), next_retry_height=result.get("nextRetryHeight"))
 
-    async def later_run(self, height: int | None, *, force: bool = False) -> SyncReport:
+    async def later_run(self, height: int, *, force: bool = False) -> SyncReport:
         return await self.first_run(height)
 
     async def rebuild(self) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import trio
 
 from trionode.config.tree import Settings
+from trionode.lifecycle.phases import KINDS
 from trionode.peers.closecodes import EPHEMERAL_DONE
 from trionode.peers.dispatch import MessageHandler
 from trionode.peers.link import DialError
@@ -19,9 +20,11 @@ from trionode.registry.rows import HashRow
 from trionode.runtime.bus import Event, EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 from trionode.store.appregistry import AppRegistry
 from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.sync.hashsync import HashSync
+from trionode.sync.orchestrator import Orchestrator
 from trionode.sync.source import HttpBody, SourceError
 from trionode.wire.address import peer_key
 from trionode.wire.envelope import decode_envelope
@@ -213,6 +216,41 @@ class FakeChain:
     scanned_height = HEIGHT
 
 
+class FakeStateSync:
+    """Peers to ask for app state, as a test says; `answer` lets one of them be done."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self.fit: list[str] = []
+        self.asked: list[tuple[float, tuple[str, ...]]] = []
+        self.error: Exception | None = None
+        self.forgotten = 0
+        self._listeners: list[Callable[[Any, str], None]] = []
+
+    def eligible(self) -> list[str]:
+        return list(self.fit)
+
+    async def request(self, keys: Sequence[str]) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        self.asked.append((trio.current_time(), tuple(keys)))
+        self._bus.publish("ephemeralSync:requested", {"peerCount": len(keys), "peers": list(keys)})
+        return tuple(keys)
+
+    def forget_marks(self) -> None:
+        self.forgotten += 1
+
+    def on_done(self, listener: Callable[[Any, str], None]) -> None:
+        self._listeners.append(listener)
+
+    def answer(self, *keys: str, kinds: Sequence[str] = KINDS) -> None:
+        for key in keys:
+            for kind in kinds:
+                for listener in self._listeners:
+                    listener(kind, key)
+
+
 class Bench:
     """The parts and what was published; `run` is entered by the fixture."""
 
@@ -246,6 +284,33 @@ class Bench:
             key=self.key,
             version="1.0",
         )
+        self.state_sync = FakeStateSync(self.bus)
+        self.node_list = Gate(is_open=True)
+        self.orchestrator = Orchestrator(
+            settings or Settings(),
+            hash_sync=self.sync,
+            state_sync=self.state_sync,
+            explorer=self.chain,
+            table=self.peers.table,
+            facts=self.facts,
+            node_list=self.node_list,
+            bus=self.bus,
+            counters=self.counters,
+            clock=self.clock,
+            boot_context=lambda: {"firstBoot": True},
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The engine and the orchestrator, as a node runs them."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.sync.run)
+            await nursery.start(self.orchestrator.run)
+            task_status.started()
+
+    def enough_peers(self, enough: bool = True) -> None:
+        """The number of peers crosses a threshold."""
+        self.peers.table.threshold_reached = enough
+        self.bus.publish("peers:thresholdReached" if enough else "peers:belowThreshold", {"count": 1})
 
     async def paid(self, count: int) -> list[AppMessage]:
         """That many registrations that are paid for, and missing."""

@@ -128,8 +128,8 @@ async def test_a_second_run_beside_the_first_does_nothing(autojump_clock: Any, b
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.sync.sync_missing)
         await trio.sleep(1)
-        assert bench.sync.status.is_running
-        assert bench.sync.status.left == 1
+        assert bench.sync.is_running
+        assert bench.sync.left == 1
         report = await bench.sync.sync_missing()
         assert report.skipped
     assert len(bench.peers.requests) == 1
@@ -319,4 +319,4 @@ async def test_a_store_that_fails_ends_the_run_with_its_error(
     monkeypatch.setattr(bench.store, "commit", fail)
     with pytest.raises(StoreError, match="disk full"):
         await bench.sync.sync_missing()
-    assert not bench.sync.status.is_running
+    assert not bench.sync.is_running

@@ -19,14 +19,14 @@ async def running(autojump_clock: Any, bench: Bench) -> AsyncIterator[Bench]:
     """Running, but for the right to send: `allow` begins the first run."""
     bench.facts.can_send = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         yield bench
         nursery.cancel_scope.cancel()
 
 
-def allow(bench: Bench) -> None:
-    bench.facts.can_send = True
-    bench.bus.publish("chain:capability", {"capable": True})
+def allow(bench: Bench, can_send: bool = True) -> None:
+    bench.facts.can_send = can_send
+    bench.bus.publish("chain:capability", {"capable": can_send})
 
 
 def failing(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -52,9 +52,9 @@ async def test_the_first_run_makes_the_registry_ready(autojump_clock: Any, runni
     allow(running)
     await trio.sleep(5)
     assert running.named("hashSync:complete") == [{"attempt": 1, "missing": 0}]
-    assert running.sync.ready.is_open
+    assert running.orchestrator.db_ready.is_open
     assert await running.store.get_meta("hashSyncVersion") == "1.0"
-    assert running.sync.status.document()["last"]["resolved"] == 2
+    assert running.orchestrator.hash_status.document()["last"]["resolved"] == 2
 
 
 @pytest.mark.trio
@@ -66,7 +66,7 @@ async def test_it_waits_for_the_chain_the_right_to_send_and_a_while_for_peers(
     bench.facts.can_send = False
     bench.peers.table.threshold_reached = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(100)
         bench.block(HEIGHT)
         await trio.sleep(100)
@@ -83,7 +83,7 @@ async def test_few_peers_are_waited_for_a_little(autojump_clock: Any, bench: Ben
     await bench.paid(1)
     bench.peers.table.threshold_reached = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(10)
         assert bench.counters["hashsync.runs"] == 0
         await trio.sleep(10)
@@ -97,7 +97,7 @@ async def test_a_failed_run_is_tried_again(
 ) -> None:
     failing(bench, monkeypatch, 1)
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(299)
         assert [data["attempt"] for data in bench.named("hashSync:failed")] == [1]
         assert bench.named("hashSync:failed")[0]["willRetry"] is True
@@ -112,18 +112,19 @@ async def test_after_three_failures_blocks_make_what_there_is_ready(
 ) -> None:
     failing(bench, monkeypatch, 1000)
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(1000)
         assert [data["willRetry"] for data in bench.named("hashSync:failed")] == [True, True, False]
         for height in range(HEIGHT, HEIGHT + 249):
             bench.block(height)
         await trio.sleep(1)
-        assert not bench.sync.ready.is_open
+        assert not bench.orchestrator.db_ready.is_open
         bench.block(HEIGHT + 249)
         await trio.sleep(1)
-        assert bench.sync.ready.is_open
+        assert bench.orchestrator.db_ready.is_open
         # a later gain of the capability tries once more
-        bench.bus.publish("chain:capability", {"capable": True})
+        allow(bench, False)
+        allow(bench)
         await trio.sleep(1)
         assert len(bench.named("hashSync:failed")) == 4
         nursery.cancel_scope.cancel()
@@ -174,12 +175,12 @@ async def test_without_the_right_to_send_blocks_bring_nothing(autojump_clock: An
     await trio.sleep(10)
     runs = running.counters["hashsync.runs"]
     running.bus.publish("registry:hashesUnresolved", {"count": 1})
-    running.facts.can_send = False
+    allow(running, False)
     await trio.sleep(1)
     running.block(HEIGHT + 1)
     await trio.sleep(1)
     assert running.counters["hashsync.runs"] == runs
-    running.facts.can_send = True
+    allow(running)
     running.block(HEIGHT + 2)
     await trio.sleep(1)
     assert running.counters["hashsync.runs"] == runs + 1
@@ -191,17 +192,17 @@ async def test_losing_the_peers_takes_it_back_and_their_return_runs_again(
 ) -> None:
     allow(running)
     await trio.sleep(10)
-    running.bus.publish("peers:belowThreshold", {})
+    running.enough_peers(False)
     await trio.sleep(1)
-    assert not running.sync.ready.is_open
-    assert running.sync.status.is_degraded
+    assert not running.orchestrator.db_ready.is_open
+    assert running.orchestrator.hash_status.is_degraded
     running.block(HEIGHT + 200)
     await trio.sleep(600)
     assert len(running.named("hashSync:complete")) == 1
-    running.bus.publish("peers:thresholdReached", {})
+    running.enough_peers()
     await trio.sleep(10)
     assert running.named("hashSync:complete")[1:] == [{"attempt": 1, "missing": 0}]
-    assert running.sync.ready.is_open
+    assert running.orchestrator.db_ready.is_open
 
 
 @pytest.mark.trio
@@ -210,13 +211,13 @@ async def test_losing_the_peers_in_a_retry_pause_ends_the_retries(
 ) -> None:
     failing(bench, monkeypatch, 1)
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(10)
-        bench.bus.publish("peers:belowThreshold", {})
+        bench.enough_peers(False)
         await trio.sleep(1000)
         assert len(bench.named("hashSync:failed")) == 1
         assert not bench.named("hashSync:complete")
-        bench.bus.publish("peers:thresholdReached", {})
+        bench.enough_peers()
         await trio.sleep(10)
         assert bench.named("hashSync:complete") == [{"attempt": 1, "missing": 0}]
         nursery.cancel_scope.cancel()
@@ -229,7 +230,7 @@ async def test_a_new_version_asks_again_for_what_was_given_up(autojump_clock: An
     await bench.store.add_hashes([given_up])
     bench.peers.add("20.0.0.1")
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(10)
         assert [hashes for _, _, hashes in bench.peers.requests] == [[row.hash]]
         nursery.cancel_scope.cancel()
@@ -244,14 +245,14 @@ async def test_an_operators_wish_runs_at_once_and_leaves_ladders_alone(
     await trio.sleep(10)
     before = await running.store.hashes(missing=True)
     running.peers.add("20.0.0.1")
-    running.sync.request(force=True)
+    running.orchestrator.request_hash_sync(force=True)
     await trio.sleep(10)
     assert len(running.peers.requests) == 1
     assert await running.store.hashes(missing=True) == before
 
 
 @pytest.mark.trio
-async def test_a_reindex_that_fails_is_tried_at_the_next_block(
+async def test_a_rebuild_that_fails_is_tried_again(
     autojump_clock: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reindex = bench.registry.reindex
@@ -264,11 +265,10 @@ async def test_a_reindex_that_fails_is_tried_at_the_next_block(
 
     monkeypatch.setattr(bench.registry, "reindex", sometimes)
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await trio.sleep(10)
-        assert not bench.sync.ready.is_open
+        assert not bench.orchestrator.db_ready.is_open
         fails = False
-        bench.block(HEIGHT + 1)
-        await trio.sleep(1)
-        assert bench.sync.ready.is_open
+        await trio.sleep(300)
+        assert bench.orchestrator.db_ready.is_open
         nursery.cancel_scope.cancel()

@@ -29,7 +29,7 @@ def asked(bench: Bench) -> list[FakePeer]:
 @pytest.mark.trio
 async def test_one_peer_after_the_other_is_asked(autojump_clock: Any, bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         row = await unresolved(bench, 14)
         await trio.sleep(300)
         assert [hashes for _, _, hashes in bench.peers.requests] == [[row.hash]] * 5
@@ -46,7 +46,7 @@ async def test_one_peer_after_the_other_is_asked(autojump_clock: Any, bench: Ben
 @pytest.mark.trio
 async def test_it_ends_with_the_answer(autojump_clock: Any, bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         for number in range(14):
             bench.peers.give(f"20.0.{number}.1", registration("New"))
         row = await unresolved(bench, 14)
@@ -61,7 +61,7 @@ async def test_it_ends_with_the_answer(autojump_clock: Any, bench: Bench) -> Non
 @pytest.mark.trio
 async def test_few_peers_are_left_alone(autojump_clock: Any, bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(bench.sync.run)
+        await nursery.start(bench.run)
         await unresolved(bench, 11)
         await trio.sleep(300)
         assert not bench.peers.requests

@@ -40,10 +40,10 @@ def want_first_run(turn: Turn) -> None:
         if state.retry_pending:
             turn.do(StopTimer("retry"))
         turn.set(attempt=state.attempt + 1, retry_pending=False, is_run_wanted=False, is_held_for_peers=False)
-        start_run(turn, "first", state.last_height)
+        start_run(turn, "first", state.tip)
 
 
-def start_run(turn: Turn, kind: RunKind, height: int | None, *, force: bool = False) -> None:
+def start_run(turn: Turn, kind: RunKind, height: int, *, force: bool = False) -> None:
     turn.set(run=Run(kind, turn.state.attempt, height), has_news=False)
     turn.do(RunHashSync(kind, height, force))
 
@@ -97,7 +97,7 @@ def _begin_waiting_run(turn: Turn) -> None:
 
 def _wished_run(turn: Turn, *, force: bool) -> None:
     # With height 0 ladders stay as they are: that is how an operator asks for everything.
-    start_run(turn, "wish", 0 if force else turn.state.last_height, force=force)
+    start_run(turn, "wish", 0 if force else turn.state.tip, force=force)
 
 
 def hash_sync_ended(turn: Turn, event: HashSyncEnded) -> None:
@@ -124,8 +124,7 @@ def hash_sync_ended(turn: Turn, event: HashSyncEnded) -> None:
 def _next_height(turn: Turn, run: Run, found: int | None) -> int:
     if found is not None:
         return found
-    height = run.height if run.height is not None else turn.state.last_height
-    return (height or 0) + turn.facts.recheck_blocks
+    return run.height + turn.facts.recheck_blocks
 
 
 def hash_sync_failed(turn: Turn, event: HashSyncFailed) -> None:
@@ -147,7 +146,7 @@ def hash_sync_failed(turn: Turn, event: HashSyncFailed) -> None:
             # Ours: when the blocks have waived it, the messages are still wanted.
             facts = turn.facts
             pause = (turn.state.waive_after or facts.ready_after_blocks) + facts.recheck_blocks
-            turn.set(next_retry_height=(turn.state.last_height or 0) + pause)
+            turn.set(next_retry_height=turn.state.tip + pause)
     check(turn)
     _begin_waiting_run(turn)
 

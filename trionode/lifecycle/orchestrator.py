@@ -154,8 +154,8 @@ TRANSITIONS: tuple[Transition, ...] = (
 # ---- blocks and capability ---------------------------------------------------------------------------
 
 
-def _chain_read(turn: Turn, event: Happening) -> None:
-    turn.set(chain_read=True)
+def _chain_read(turn: Turn, event: ChainRead | BlockProcessed) -> None:
+    turn.set(chain_read=True, tip=event.height)
     turn.fire(CHAIN_READ)
 
 

@@ -46,11 +46,11 @@ def with_enterprise(facts: Facts) -> Facts:
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The hash sync under way. `attempt` counts first runs; `height` is that of the run, None: unknown."""
+    """The hash sync under way. `attempt` counts first runs; `height` is that of the run."""
 
     kind: RunKind
     attempt: int
-    height: int | None
+    height: int
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     first_broadcast: bool = False
     # blocks
     chain_read: bool = False
+    tip: int = 0
+    """The height read to, as far as it was told."""
     last_height: int | None = None
+    """Of the last block that was counted or passed over."""
     blocks: int = 0
     waive_after: int | None = None
     # the hash sync
@@ -134,6 +137,8 @@ class CapabilityChanged(Happening, frozen=True):
 
 class ChainRead(Happening, frozen=True):
     """The chain is read to its tip (ours: without waiting for the next block)."""
+
+    height: int
 
 
 class BlockProcessed(Happening, frozen=True):
@@ -241,10 +246,10 @@ class OpenFirstBroadcast(Effect, frozen=True):
 
 
 class RunHashSync(Effect, frozen=True):
-    """Ends in HashSyncEnded or HashSyncFailed. `height` None: that of the chain read."""
+    """Ends in HashSyncEnded or HashSyncFailed."""
 
     kind: RunKind
-    height: int | None
+    height: int
     force: bool = False
 
 

@@ -118,16 +118,14 @@ class HashSync:
             log.info("hash sync", told=sentence)
         return report
 
-    async def first_run(self, height: int | None) -> SyncReport:
+    async def first_run(self, height: int) -> SyncReport:
         """The run after which the registry counts as complete. Raises StoreError."""
-        if height is None:
-            height = self._explorer.scanned_height
         await self._reset_for_upgrade(height)
         report = await self.sync_missing(height)
         await self._store.put_meta(VERSION_MARKER, self._version)
         return report
 
-    async def later_run(self, height: int | None, *, force: bool = False) -> SyncReport:
+    async def later_run(self, height: int, *, force: bool = False) -> SyncReport:
         """A run after the first one: what came by the bulk route is in force at its end too."""
         report = await self.sync_missing(height, force=force)
         if any(outcome.resolved for outcome in report.streamed):

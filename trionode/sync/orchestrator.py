@@ -41,7 +41,6 @@ UNRESOLVED, CHANGED = "registry:hashesUnresolved", "explorer:hashesChanged"
 NEWS = (BLOCK, SYNCED, CAPABILITY, NEW_PEER, ENOUGH_PEERS, TOO_FEW_PEERS, UNRESOLVED, CHANGED)
 
 _PLAIN: dict[str, Happening] = {
-    SYNCED: life.ChainRead(),
     NEW_PEER: life.PeersChanged(),
     ENOUGH_PEERS: life.PeersEnough(),
     TOO_FEW_PEERS: life.PeersTooFew(),
@@ -66,8 +65,8 @@ class HashSyncEngine(Protocol):
     @property
     def last(self) -> SyncReport | None: ...
 
-    async def first_run(self, height: int | None) -> SyncReport: ...
-    async def later_run(self, height: int | None, *, force: bool = False) -> SyncReport: ...
+    async def first_run(self, height: int) -> SyncReport: ...
+    async def later_run(self, height: int, *, force: bool = False) -> SyncReport: ...
     async def rebuild(self) -> int | None: ...
     def ask_for_new(self) -> None: ...
 
@@ -239,7 +238,7 @@ class Orchestrator:
         elif self.state.enough_peers and not self._table.threshold_reached:
             self._feed(life.PeersTooFew())
         if self._explorer.is_synced:
-            self._feed(life.ChainRead())
+            self._feed(life.ChainRead(self._explorer.scanned_height))
 
     async def _await_node_list(self) -> None:
         await self._node_list.wait()
@@ -256,6 +255,8 @@ class Orchestrator:
     def _happening(self, event: Event) -> Happening:
         if event.name == BLOCK:
             return life.BlockProcessed(event.data["height"])
+        if event.name == SYNCED:
+            return life.ChainRead(event.data["height"])
         if event.name == CAPABILITY:
             return life.CapabilityChanged(bool(event.data["capable"]))
         return _PLAIN[event.name]
