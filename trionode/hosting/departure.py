@@ -8,6 +8,7 @@ else. Everything else (a restart of the process, Ctrl-C) is only the orderly sto
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -15,7 +16,6 @@ import trio
 
 from trionode.appstate.decision import Decision
 from trionode.config.tree import HostingSettings, NodeSettings
-from trionode.errors import TrionodeError
 from trionode.hosting.heartbeat import Heartbeat
 from trionode.hosting.port import AppHost
 from trionode.lifecycle.boot import SIGTERM
@@ -24,6 +24,7 @@ from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.runtime.machine import Machine
+from trionode.runtime.supervisor import describe
 from trionode.wire.envelope import Envelope
 
 SIGNAL = "SIGTERM"
@@ -132,7 +133,7 @@ class Departure:
                     nursery.start_soon(self._within, SAY_S, "peers", self._peers.flushed)
                     nursery.start_soon(self._within, SAY_S, "own log", self._apply, envelope)
                 nursery.start_soon(self._within, NOTE_S, "note", self._heartbeat.record_shutdown, SIGTERM)
-                nursery.start_soon(self._stop_containers, more_time)
+                nursery.start_soon(self._within, math.inf, "engine", self._stop_containers, more_time)
         if scope.cancelled_caught:
             self._counters.add("departure.overdue")
             log.warning("the departure was cut off by its deadline")
@@ -150,9 +151,9 @@ class Departure:
     def _broadcast(self, message: dict[str, Any]) -> Envelope | None:
         try:
             return self._peers.broadcast_last(message)
-        except TrionodeError as error:
-            self._counters.add("departure.broadcast_failed")
-            log.error("the peers could not be told", problem=error.one_line())
+        except Exception as error:  # noqa: BLE001 - see _within
+            self._counters.add("departure.failed.broadcast")
+            log.error("the peers could not be told", problem=describe(error))
             return None
 
     async def _apply(self, envelope: Envelope) -> None:
@@ -167,9 +168,9 @@ class Departure:
         try:
             with trio.move_on_after(limit_s) as scope:
                 await step(*args)
-        except TrionodeError as error:
+        except Exception as error:  # noqa: BLE001 - no part may take the others along
             self._counters.add(f"departure.failed.{what}")
-            log.error("part of the departure failed", part=what, problem=error.one_line())
+            log.error("part of the departure failed", part=what, problem=describe(error))
             return
         if scope.cancelled_caught:
             self._counters.add(f"departure.slow.{what}")
@@ -177,12 +178,7 @@ class Departure:
 
     async def _stop_containers(self, more_time: Callable[[], None]) -> None:
         """Stop what runs, side by side; what cannot be stopped is killed."""
-        try:
-            running = to_stop(await self._host.containers())
-        except TrionodeError as error:
-            self._counters.add("departure.failed.engine")
-            log.error("containers could not be listed", problem=error.one_line())
-            return
+        running = to_stop(await self._host.containers())
         if not running:
             return
         more_time()
@@ -196,7 +192,7 @@ class Departure:
             with trio.move_on_after(self._stop_grace_s + KILL_S):
                 await self._host.stop(container, self._stop_grace_s)
                 return
-        except TrionodeError as error:
-            log.warning("container did not stop, killing it", container=container, problem=error.one_line())
+        except Exception as error:  # noqa: BLE001 - one container may not keep the others running
+            log.warning("container did not stop, killing it", container=container, problem=describe(error))
         self._counters.add("departure.killed")
         await self._within(KILL_S, "kill", self._host.kill, container)

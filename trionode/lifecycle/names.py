@@ -45,12 +45,6 @@ def parse_name(listed: str) -> tuple[str, str]:
     return (component, app) if separator and component else (rest, rest)
 
 
-def app_of(identifier: str) -> str:
-    """The app an identifier belongs to."""
-    component, separator, app = identifier.partition("_")
-    return app if separator and component else identifier
-
-
 def containers_of(app: str, listed: Iterable[str]) -> list[str]:
     """The containers of an app among all names, in their order: exact, never a prefix match."""
     form = re.compile(rf"(?:flux|zel)[A-Za-z0-9]+_{re.escape(app)}")
