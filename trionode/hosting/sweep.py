@@ -119,13 +119,16 @@ class Sweep:
         self._counters = counters
         self._rng = rng
         self._mass_before = False
+        self._skipped_before = ""
 
     async def run(self) -> SweepReport:
         """One sweep. Raises StoreError."""
         report = await self._sweep()
         if report.skipped:
             self._counters.add("sweep.skipped")
-            log.warning("sweep skipped", because=report.skipped, suspects=report.suspects)
+            if report.skipped != self._skipped_before:
+                log.info("sweep skipped", because=report.skipped, suspects=report.suspects)
+        self._skipped_before = report.skipped
         self._counters.add("sweep.evicted", len(report.evicted))
         self._counters.add("sweep.kept", len(report.kept))
         return report

@@ -6,6 +6,7 @@ from trionode.errors import ConfigError
 from trionode.sim.scenario import Scenario
 from trionode.sim.scenarios.converge import CONVERGE
 from trionode.sim.scenarios.death import DEATH
+from trionode.sim.scenarios.eviction import EVICTION
 from trionode.sim.scenarios.flood import FLOOD
 from trionode.sim.scenarios.hashes import STORIES
 from trionode.sim.scenarios.hour import HOUR
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
         FLOOD,
         RESTART,
         HOUR,
+        EVICTION,
         *STORIES,
         *REORGS,
     )
