@@ -141,26 +141,25 @@ class ObservedFacts:
 
     async def nodes_round(self) -> bool:
         """Read the node list of all sources and count; True when a majority could be had."""
-        began_s = trio.current_time()
-        new = self.book.fill(await self._candidates(began_s), began_s)
+        new = self.book.fill(await self._candidates(), trio.current_time())
         asked: Iterable[Source] = self.book
         for _ in range(MAX_WAVES):
             await self._ask_all(asked, self._ask_both)
             self._drop_strangers_that_failed(new)
-            asked = new = self.book.fill(await self._candidates(began_s), trio.current_time())
+            asked = new = self.book.fill(await self._candidates(), trio.current_time())
             if not new:
                 break
-        vote = await self._vote(began_s)
+        vote = await self._vote()
         self._count_heights()
-        self._count_nodes(vote, len(self._ballots(began_s)))
+        self._count_nodes(vote, len(self._ballots()))
         return vote is not None
 
-    def _ballots(self, since_s: float) -> dict[str, tuple[NodeEntry, ...]]:
-        return {source.key: source.entries for source in self.book if source.nodes_told_s >= since_s}
+    def _ballots(self) -> dict[str, tuple[NodeEntry, ...]]:
+        """What was told in the present round."""
+        return {source.key: source.entries for source in self.book if source.told_in_round == self.rounds}
 
-    async def _vote(self, since_s: float) -> NodeVote | None:
-        ballots = self._ballots(since_s)
-        ballots, vote = await trio.to_thread.run_sync(_counted, ballots, abandon_on_cancel=True)
+    async def _vote(self) -> NodeVote | None:
+        ballots, vote = await trio.to_thread.run_sync(_counted, self._ballots(), abandon_on_cancel=True)
         for source in self.book:
             source.entries = ballots.get(source.key, source.entries)
         return vote
@@ -171,16 +170,16 @@ class ObservedFacts:
             if source.failures and not source.is_seed:
                 self.book.drop(source, trio.current_time())
 
-    async def _candidates(self, since_s: float) -> list[str]:
+    async def _candidates(self) -> list[str]:
         """Addresses that may be asked: those agreed on; before that equally many of each list told."""
         if len(self.nodes):
             return self.nodes.addresses()
         if not self.book.has_room:
             return []
-        vote = await self._vote(since_s)
+        vote = await self._vote()
         if vote is not None:
             return [entry.ip for entry in vote.entries]
-        told = self._ballots(since_s).values()
+        told = self._ballots().values()
         size = min((len(entries) for entries in told), default=0)
         return [entry.ip for entries in told for entry in self._rng.sample(entries, size) if entry.ip]
 
@@ -219,7 +218,7 @@ class ObservedFacts:
         if reading.value is not None:
             source.entries = reading.value
             source.etag = reading.etag
-        source.nodes_told_s = trio.current_time()
+        source.told_in_round = self.rounds
 
     # --- counting ---------------------------------------------------------------------------
 

@@ -32,7 +32,8 @@ class Source:
         self.etag = ""
         self.entries: tuple[NodeEntry, ...] = ()
         """Its node list as told last; kept because an unchanged one is not sent again."""
-        self.nodes_told_s = float("-inf")
+        self.told_in_round = -1
+        """The round in which it told its node list last."""
         self.height: ChainHeight | None = None
         self.dissent: Dissent | None = None
         self.failures = 0

@@ -53,7 +53,7 @@ class Specs:
         self.agreed_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Read again and again until cancelled; without a majority after the next reading of the node list."""
+        """Read again and again until cancelled; without a majority, after the next round of sources."""
         with self._bus.subscribe("observer:round", buffer=1) as rounds:
             task_status.started()
             await self._facts.first_round.wait()
@@ -125,4 +125,6 @@ def _row(spec: ToldSpec) -> CurrentSpec | None:
     if not isinstance(document, dict):
         return None
     hash_, height = document.pop("hash"), document.pop("height")
-    return CurrentSpec(spec.name, stringify(document), str(hash_), int(str(height)))
+    if not isinstance(height, int | float):
+        return None
+    return CurrentSpec(spec.name, stringify(document), str(hash_), int(height))
