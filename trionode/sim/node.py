@@ -138,18 +138,13 @@ class SimNode:
             await self._ended.wait()
 
     async def sigterm(self) -> None:
-        """The machine goes down in order: apps say goodbye, then the process ends."""
-        core = self.core
-        if core is not None and core.chain.own_address is not None and self.apps.apps():
-            goodbye = {
-                "type": "fluxnodesigterm",
-                "version": 1,
-                "ip": core.chain.own_address,
-                "broadcastedAt": self.clock.now_ms(),
-            }
-            await core.log.apply_local(core.peers.broadcast_own(goodbye))
-            await trio.sleep(1)
+        """The machine goes down in order: the node departs, then its machine and containers are off."""
+        if self.core is not None:
+            self.machine.going_down = True
+            await self.core.departure.leave("SIGTERM", lambda _: None)
         await self.stop()
+        self.apps.power_cut()
+        self.machine.reboot()
 
     def lose_disk(self) -> None:
         """Everything stored is gone, as after a new disk; the key is on paper. Only while it is down."""
