@@ -57,7 +57,13 @@ ANSWERS: dict[str, Any] = {
             "oldestMissingHeight": 2_100_000,
         },
         "chain": {"height": 2_100_001, "synced": True},
-        "sync": {"running": True, "ready": False, "left": 1, "lastError": "no peers"},
+        "sync": {
+            "running": True,
+            "ready": False,
+            "left": 1,
+            "progress": {"phase": "messages", "done": 3, "total": 4, "perSecond": 2.5, "leftS": 61.0},
+            "lastError": "no peers",
+        },
     },
     "/trionode/missinghashes": {
         "total": 1,
@@ -162,7 +168,16 @@ def test_what_is_asked(node: Node, words: list[str], target: str) -> None:
         (["apps", "show", "shop"], ["ends at block 2188000", "2 running of 3", "library/nginx:1.27"]),
         (["apps", "history", "shop"], ["1 messages of shop", "2.5"]),
         (["apps", "price", "shop"], ["1.5", "2.4 (5 % less than in dollars)"]),
-        (["hashes"], ["4, 3 with their message", "again from block 2100100", "running, 1", "no peers"]),
+        (
+            ["hashes"],
+            [
+                "4, 3 with their message",
+                "again from block 2100100",
+                "running, 1",
+                "3 of 4, 2.5 a second",
+                "no peers",
+            ],
+        ),
         (["hashes", "--missing"], ["1 payments", "2100500", "the hash does not fit."]),
         (
             ["explorer", "status"],

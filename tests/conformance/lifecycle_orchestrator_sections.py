@@ -46,6 +46,7 @@ class StubHashSync:
 
     is_running = False
     left = 0
+    progress = None
     last = None
 
     def __init__(self) -> None:

@@ -130,8 +130,11 @@ async def test_a_second_run_beside_the_first_does_nothing(autojump_clock: Any, b
         await trio.sleep(1)
         assert bench.sync.is_running
         assert bench.sync.left == 1
+        assert bench.sync.progress is not None
+        assert (bench.sync.progress.done, bench.sync.progress.total) == (0, 1)
         report = await bench.sync.sync_missing()
         assert report.skipped
+    assert bench.sync.progress is None
     assert len(bench.peers.requests) == 1
     row = (await bench.store.hashes(missing=True))[0]
     assert row.sync_attempts == 1

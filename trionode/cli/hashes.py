@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from trionode.cli.client import api_of, api_option
-from trionode.cli.render import line, show_json, table
+from trionode.cli.client import NodeApi, api_of, api_option
+from trionode.cli.render import duration, line, repeat, show_json, table
 
 SAT_PER_FLUX = 100_000_000
 
@@ -17,9 +17,21 @@ SAT_PER_FLUX = 100_000_000
 @click.option("--missing", is_flag=True, help="List the payments whose message is not known.")
 @click.option("--limit", default=100, show_default=True, help="List at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
-def command(api: str | None, missing: bool, limit: int, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again every two seconds.")
+def command(api: str | None, missing: bool, limit: int, as_json: bool, watch: bool) -> None:
     """Say how many payments have their message, or which have not."""
     node = api_of(api)
+
+    def draw() -> None:
+        _draw(node, missing=missing, limit=limit, as_json=as_json)
+
+    if watch:
+        repeat(draw, clear=not as_json)
+    else:
+        draw()
+
+
+def _draw(node: NodeApi, *, missing: bool, limit: int, as_json: bool) -> None:
     if missing:
         found = node.get("/trionode/missinghashes", {"limit": str(limit)})
         if as_json:
@@ -41,8 +53,15 @@ def command(api: str | None, missing: bool, limit: int, as_json: bool) -> None:
         state = "running" if sync["running"] else "ready" if sync["ready"] else "not ready yet"
         left = f", {sync['left']} messages to find" if sync["running"] else ""
         line("sync", f"{state}{left}")
+        if sync.get("progress") is not None:
+            line("found", _pace(sync["progress"]))
         if sync["lastError"]:
             line("", f"last run failed: {sync['lastError']}")
+
+
+def _pace(progress: dict[str, Any]) -> str:
+    left = "" if progress["leftS"] is None else f", {duration(progress['leftS'])} left"
+    return f"{progress['done']} of {progress['total']}, {progress['perSecond']:g} a second{left}"
 
 
 def _next(hashes: dict[str, Any]) -> str:

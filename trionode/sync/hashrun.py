@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
+from trionode.chain.progress import Progress, ProgressMeter
 from trionode.config.tree import Settings
 from trionode.errors import PeerError
 from trionode.peers.facts import NetworkFacts
@@ -61,6 +62,8 @@ class HashRun:
         self._responses = Responses(self._settings, self._store)
         self.left = 0
         """Messages that the run under way still misses."""
+        self.progress: Progress | None = None
+        """The same with its pace; None while no run is under way."""
         registry.on_hash_response(self._responses.arrived)
 
     async def run(
@@ -133,6 +136,8 @@ class _Course:
     async def go(self, bulk_peers: int) -> None:
         run = self._run
         run.left = len(self.missing)
+        self._meter = ProgressMeter("messages", len(self.missing), trio.current_time())
+        run.progress = self._meter.at(0, trio.current_time())
         try:
             await self._mark_stored()
             if len(self.missing) > BULK_ABOVE:
@@ -146,6 +151,7 @@ class _Course:
                 await self._ephemeral()
         finally:
             run.left = 0
+            run.progress = None
 
     async def _mark_stored(self) -> None:
         """Messages that are here although their payment does not say so."""
@@ -266,6 +272,7 @@ class _Course:
         for hash_ in hashes:
             self.missing.pop(hash_, None)
         self._run.left = len(self.missing)
+        self._run.progress = self._meter.at(self._meter.total - len(self.missing), trio.current_time())
 
     def _tell(self, what: str, before: int) -> None:
         self.told.append(f"{what} messages, {before - len(self.missing)} came")

@@ -11,6 +11,7 @@ import random
 
 import trio
 
+from trionode.chain.progress import Progress
 from trionode.config.tree import Settings
 from trionode.peers.facts import NetworkFacts
 from trionode.registry.housekeeping import reset_for_upgrade
@@ -94,6 +95,11 @@ class HashSync:
     def left(self) -> int:
         """Messages that the run under way still misses."""
         return self._run.left
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the run under way is, and its pace."""
+        return self._run.progress
 
     async def sync_missing(
         self, current_height: int | None = None, *, force: bool = False, bulk_peers: int = BULK_PEERS

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import trio
 
+from trionode.chain.progress import Progress
 from trionode.config.tree import Settings
 from trionode.lifecycle import phases as life
 from trionode.lifecycle.orchestrator import step
@@ -62,6 +63,8 @@ class HashSyncEngine(Protocol):
     def is_running(self) -> bool: ...
     @property
     def left(self) -> int: ...
+    @property
+    def progress(self) -> Progress | None: ...
     @property
     def last(self) -> SyncReport | None: ...
 
@@ -194,6 +197,7 @@ class Orchestrator:
             next_retry_height=state.next_retry_height if state.hash_done else None,
             last_error=self._last_error,
             last=self._hash_sync.last,
+            progress=self._hash_sync.progress,
         )
 
     def request_hash_sync(self, *, force: bool = False) -> None:

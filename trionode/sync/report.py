@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from trionode.chain.progress import Progress
+
 
 class StreamOutcome(msgspec.Struct, frozen=True):
     """What one peer's list of all messages gave."""
@@ -76,12 +78,14 @@ class HashSyncStatus(msgspec.Struct, frozen=True):
     next_retry_height: int | None
     last_error: str | None
     last: SyncReport | None
+    progress: Progress | None = None
 
     def document(self) -> dict[str, Any]:
         """For routes."""
         return {
             "running": self.is_running,
             "left": self.left,
+            "progress": None if self.progress is None else self.progress.event(),
             "done": self.is_done,
             "ready": self.is_ready,
             "degraded": self.is_degraded,
