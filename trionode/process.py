@@ -160,6 +160,7 @@ def _api_context(
         started_s=started_s,
         os_uptime_s=parts.os_uptime_s,
         lag=lag.stats,
+        orchestrator=core.orchestrator,
     )
 
 

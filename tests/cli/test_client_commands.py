@@ -43,6 +43,13 @@ STATUS = {
         "lastError": None,
     },
     "peers": {"outbound": 3, "inbound": 2, "outboundIps": 3, "inboundIps": 2, "unstable": 0},
+    "orchestrator": {
+        "phase": "SYNCING",
+        "sinceMs": 1_760_000_000_000,
+        "forS": 65.0,
+        "waitsFor": ["answers of peers: 2 more about running apps", "the right to send"],
+        "dbReady": False,
+    },
     "apps": {"names": 2, "locations": 5},
     "events": {"lastId": 3},
     "loopLag": {"lastMs": 0.1, "p99Ms": 1.25, "maxMs": 4.0, "maxEverMs": 9.0, "samples": 100},
@@ -210,6 +217,9 @@ def test_status_for_people(node: Node, capsys: Any) -> None:
     assert "height 2100000 of 2100001, synced, confirmed, may not send, 4 nodes listed" in out
     assert "3 out (3 addresses), 2 in (2 addresses)" in out
     assert "p99 1.2 ms, worst 4.0 ms" in out
+    assert "phase      SYNCING for 1 min 5 s" in out
+    assert "waits for  answers of peers: 2 more about running apps" in out
+    assert "           the right to send" in out
     assert "penalty    11: no message" in out
     assert "peers    backoff  essential" in out
     assert "12  gossip  verify  bad_signature" in out

@@ -25,6 +25,7 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import DosState
 from trionode.runtime.lag import LagStats
 from trionode.runtime.supervisor import ServiceStatus
+from trionode.sync.report import OrchestratorStatus
 from trionode.wire.nodelist import NodeList
 
 
@@ -177,6 +178,13 @@ class SupervisorPort(Protocol):
     def status(self) -> Iterable[ServiceStatus]: ...
 
 
+class OrchestratorPort(Protocol):
+    """Which phase the node is in (`sync.orchestrator.Orchestrator`)."""
+
+    @property
+    def status(self) -> OrchestratorStatus: ...
+
+
 @dataclass(frozen=True)
 class ApiContext:
     """Everything `create_app` composes the routes on.
@@ -205,3 +213,4 @@ class ApiContext:
     os_uptime_s: Callable[[], float]
     lag: LagStats | None = None
     observer: ObserverPort | None = None
+    orchestrator: OrchestratorPort | None = None

@@ -76,6 +76,8 @@ def _node(found: dict[str, Any]) -> None:
     line("address", node["address"] or "unknown: the benchmark daemon has not told it yet")
     line("tier", f"{node['tier']}, rank {node['rank']}" if node["tier"] else "not in the node list")
     line("chain", _chain(found["chain"]))
+    if found.get("orchestrator") is not None:
+        _phase(found["orchestrator"])
     line(
         "peers",
         f"{peers['outbound']} out ({peers['outboundIps']} addresses), "
@@ -85,6 +87,14 @@ def _node(found: dict[str, Any]) -> None:
     dos = node["dos"]
     if dos["dosState"] or dos["dosMessage"]:
         line("penalty", f"{dos['dosState']}: {dos['dosMessage'] or 'no message'}")
+
+
+def _phase(found: dict[str, Any]) -> None:
+    """The phase, since when, and what is missing for READY: one line each."""
+    since = "" if found["forS"] is None else f" for {duration(found['forS'])}"
+    line("phase", f"{found['phase']}{since}")
+    for number, what in enumerate(found["waitsFor"]):
+        line("" if number else "waits for", what)
 
 
 def _chain(chain: dict[str, Any]) -> str:

@@ -72,6 +72,9 @@ async def status(call: Call) -> Answer:
                 "inboundIps": table.distinct_ips("inbound"),
                 "unstable": len(table.unstable()),
             },
+            "orchestrator": (
+                None if context.orchestrator is None else context.orchestrator.status.document()
+            ),
             "apps": {"names": len(index.names()), "locations": len(index)},
             "events": {"lastId": context.bus.last_id},
             "observer": None if context.observer is None else context.observer.document(),
