@@ -20,7 +20,9 @@ import trio
 
 from trionode.appstate.decision import Decision
 from trionode.config.tree import Settings
+from trionode.observer.core import listening_settings
 from trionode.peers.link import CAPABILITIES, DialError, Hello, LinkClosed
+from trionode.peers.role import MEMBER, Role, listener
 from trionode.peers.service import PeerService
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
@@ -238,7 +240,15 @@ class Log:
 class Node:
     """A PeerService and everything it was given."""
 
-    def __init__(self, world: World, ip: str, port: int, settings: Settings, key: NodeKey) -> None:
+    def __init__(
+        self,
+        world: World,
+        ip: str,
+        port: int,
+        settings: Settings,
+        key: NodeKey | None,
+        role: Role = MEMBER,
+    ) -> None:
         self.world = world
         self.ip = ip
         self.port = port
@@ -260,6 +270,7 @@ class Node:
             clock=world.clock,
             rng=random.Random(f"{ip}:{port}"),
             key=key,
+            role=role,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -342,6 +353,16 @@ class World:
         node = Node(self, ip, port, settings, key or self.key())
         self.nodes[ip, port] = node
         self.listeners[ip, port] = node.service.handle_inbound
+        await self.nursery.start(node.run)
+        return node
+
+    async def start_listener(self, links: int = 4) -> Node:
+        """Run a peer service without key and address, which nobody lists."""
+        peers = listening_settings(Settings().peers, links)
+        settings = msgspec.structs.replace(Settings(), peers=peers)
+        node = Node(self, "203.0.113.9", 16127, settings, None, listener(links))
+        node.facts.own_address = None
+        node.facts.confirmed = node.facts.can_send = False
         await self.nursery.start(node.run)
         return node
 
