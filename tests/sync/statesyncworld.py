@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,16 +12,17 @@ import trio
 import trio.testing
 
 from trionode.config.tree import Settings, StoreSettings
-from trionode.peers.link import CAPABILITIES, Hello, Link, LinkClosed
+from trionode.peers.link import CAPABILITIES, Hello, Link, LinkClosed, PeerTransport
 from trionode.peers.service import PeerService
 from trionode.runtime.bus import EventBus
-from trionode.runtime.clock import VirtualClock
+from trionode.runtime.clock import VirtualClock, WallClock
 from trionode.runtime.counters import Counters
 from trionode.sim.conditions import Conditions
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.transport import VirtualTransport
 from trionode.store.eventlog import EventLog
 from trionode.store.memory import MemoryStore
+from trionode.store.port import Store
 from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.sync.stateserver import StateServer
 from trionode.sync.statesync import StateSync
@@ -45,16 +46,38 @@ class Facts:
         self.synced = self.confirmed = self.can_send = True
 
 
+def settings_with(**changes: Any) -> Settings:
+    """The defaults with `section__field=value`; no discovery, and peers that just came up will do."""
+    settings = Settings()
+    changes.setdefault("peers__discovery_autostart", False)
+    changes.setdefault("state_sync__min_peer_uptime_s", 0)
+    for name, value in changes.items():
+        section, _, field = name.partition("__")
+        part = msgspec.structs.replace(getattr(settings, section), **{field: value})
+        settings = msgspec.structs.replace(settings, **{section: part})
+    return settings
+
+
 class Node:
     """Everything state sync needs of a node; `temps` are the temporary messages that came."""
 
-    def __init__(self, world: World, ip: str, settings: Settings, store: MemoryStore) -> None:
+    def __init__(
+        self,
+        ip: str,
+        settings: Settings,
+        *,
+        key: NodeKey,
+        nodes: NodeList,
+        store: Store,
+        clock: WallClock,
+        transport: PeerTransport,
+    ) -> None:
         self.ip = ip
-        self.key = world.keys[ip]
-        self.clock = VirtualClock()
-        self.transport = VirtualTransport(world.network, ip, 16127, settings.peers)
+        self.key = key
+        self.clock = clock
+        self.transport = transport
         self.facts = Facts(ip)
-        self.facts.nodes = world.nodes
+        self.facts.nodes = nodes
         self.bus = EventBus()
         self.counters = Counters()
         self.store = store
@@ -105,11 +128,12 @@ class Node:
         self.temps += messages
         return len(messages)
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self, serve: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[None]) -> None:
+        """Live until cancelled; `serve(handler)` listens."""
         async with trio.open_nursery() as nursery:
             for service in (self.log, self.peers, self.sync, self.server):
                 await nursery.start(service.run)
-            await nursery.start(self.transport.serve, self.peers.handle_inbound)
+            await nursery.start(serve, self.peers.handle_inbound)
             task_status.started()
 
     def told(self, name: str) -> list[dict[str, Any]]:
@@ -205,15 +229,19 @@ class World:
         self.prepare = VirtualTransport(network, "20.99.0.1").prepare
 
     async def node(self, number: int = 0, *, store: MemoryStore | None = None, **changes: Any) -> Node:
-        settings = Settings()
-        changes.setdefault("peers__discovery_autostart", False)
-        changes.setdefault("state_sync__min_peer_uptime_s", 0)
-        for name, value in changes.items():
-            section, _, field = name.partition("__")
-            part = msgspec.structs.replace(getattr(settings, section), **{field: value})
-            settings = msgspec.structs.replace(settings, **{section: part})
-        node = Node(self, self.ips[number], settings, store or MemoryStore())
-        await self.nursery.start(node.run)
+        settings = settings_with(**changes)
+        ip = self.ips[number]
+        transport = VirtualTransport(self.network, ip, 16127, settings.peers)
+        node = Node(
+            ip,
+            settings,
+            key=self.keys[ip],
+            nodes=self.nodes,
+            store=store or MemoryStore(),
+            clock=VirtualClock(),
+            transport=transport,
+        )
+        await self.nursery.start(node.run, transport.serve)
         return node
 
     async def link(self, dialler: Node, target: Node) -> str:

@@ -1,0 +1,464 @@
+"""State sync over real links (docs/spec/wire.md §11): 40,000 locations, 8,000 nodes of 5 apps each.
+
+First a late node, a process of its own, asks one peer, another process, for everything: verified, stored
+in SQLite and indexed. Then that peer serves three readers at once while a dozen other links gossip through
+it: with pings every 2 s and two missed ones allowed, no link may be lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+from _harness import Bench
+
+from trionode.config.tree import Settings
+from trionode.peers.link import CAPABILITIES, Hello, Link, LinkClosed
+from trionode.peers.service import PeerService
+from trionode.peers.ws import WsTransport
+from trionode.peers.wsstream import read_head
+from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import SystemClock
+from trionode.runtime.counters import Counters
+from trionode.store.eventlog import EventLog
+from trionode.store.registry_memory import MemoryRegistryStore
+from trionode.store.sqlite import open_sqlite
+from trionode.sync.stateserver import StateServer
+from trionode.sync.statesync import StateSync
+from trionode.wire.envelope import Envelope, seal
+from trionode.wire.frames import SYNC_KINDS, HashPresent, decode_frame, encode_frame, sync_request
+from trionode.wire.jsjson import JsValue
+from trionode.wire.keys import NodeKey
+from trionode.wire.nodelist import NodeEntry, NodeList
+
+ADDRESSES, APPS = 8_000, 5
+OLD_IP, LATE_IP = "127.60.0.1", "127.60.0.2"
+READERS, GOSSIPERS = 3, 12
+IDLE_S, PAUSE_S = 4.0, 0.05
+PING_S, MISSED = 2.0, 2
+CLOCK = SystemClock()
+
+
+def address(number: int) -> str:
+    return f"127.60.{1 + (number >> 8)}.{number & 255}"
+
+
+def keys(count: int) -> list[NodeKey]:
+    """The same keys in every process."""
+    rng = random.Random(11)
+    return [NodeKey.generate(rng) for _ in range(count)]
+
+
+class Facts:
+    """All addresses are listed, with a port, since several live on this machine."""
+
+    def __init__(self, own: str, signers: Sequence[NodeKey]) -> None:
+        entries = [NodeEntry(ip=address(n), pubkey=key.public_key) for n, key in enumerate(signers)]
+        entries += [NodeEntry(ip=ip, pubkey=signers[0].public_key) for ip in (OLD_IP, LATE_IP)]
+        self.nodes = NodeList(entries)
+        self.own_address: str | None = own
+        self.height = 2_000_000
+        self.synced = self.confirmed = self.can_send = True
+
+
+@cache
+def app_hash(app: int) -> str:
+    return hashlib.sha256(str(app).encode()).hexdigest()
+
+
+def announcement(number: int, key: NodeKey, now_ms: int) -> Envelope:
+    apps = [
+        {
+            "name": f"app{(number * APPS + n) % 2000}",
+            "hash": app_hash((number * APPS + n) % 2000),
+            "runningSince": "2025-10-01T00:00:00.000Z",
+        }
+        for n in range(APPS)
+    ]
+    data = {"type": "fluxapprunning", "version": 2, "apps": apps, "ip": address(number)}
+    return seal(data | {"broadcastedAt": now_ms, "osUptime": 123456.78, "staticIp": True}, key, now_ms)
+
+
+class SyncNode:
+    """What of a node state sync needs, on real sockets at `ip`."""
+
+    def __init__(self, ip: str, log: EventLog, facts: Facts, key: NodeKey, counters: Counters) -> None:
+        settings = Settings()
+        peers = msgspec.structs.replace(
+            settings.peers,
+            discovery_autostart=False,
+            min_inbound=16,
+            ping_interval_s=PING_S,
+            max_missed_pongs=MISSED,
+        )
+        network = msgspec.structs.replace(settings.network, allow_private_addresses=True)
+        self.ip = ip
+        self.log = log
+        self.counters = counters
+        settings = msgspec.structs.replace(settings, peers=peers, network=network)
+        self.transport = WsTransport(peers, bind_host=ip)
+        bus, rng = EventBus(), random.Random(1)
+        self.peers = PeerService(
+            settings,
+            transport=self.transport,
+            facts=facts,
+            log=log,
+            bus=bus,
+            counters=counters,
+            clock=CLOCK,
+            rng=rng,
+            key=key,
+        )
+        self.sync = StateSync(
+            settings=settings,
+            peers=self.peers,
+            facts=facts,
+            log=log,
+            temp=self._no_temps,
+            bus=bus,
+            counters=counters,
+            clock=CLOCK,
+            rng=rng,
+            key=key,
+        )
+        self.server = StateServer(
+            settings=settings,
+            peers=self.peers,
+            facts=facts,
+            log=log,
+            registry_store=MemoryRegistryStore(),
+            counters=counters,
+            clock=CLOCK,
+            key=key,
+        )
+
+    async def _no_temps(self, messages: list[JsValue]) -> int:
+        await trio.lowlevel.checkpoint()
+        return len(messages)
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            for service in (self.log, self.peers, self.sync, self.server):
+                await nursery.start(service.run)
+            await nursery.start(self._listen)
+            gc.collect()
+            gc.freeze()
+            task_status.started()
+
+    async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async def accept(stream: trio.SocketStream) -> None:
+            async with stream:
+                head, rest = await read_head(stream, 16384)
+                await self.peers.handle_inbound(self.transport.inbound(stream, head, rest))
+
+        listeners = await trio.open_tcp_listeners(16127, host=self.ip)
+        task_status.started()
+        await trio.serve_listeners(accept, listeners)
+
+
+class Lags:
+    """How late the loop was, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    async def run(self) -> None:
+        while True:
+            due = trio.current_time() + 0.005
+            await trio.sleep_until(due)
+            self.values.append(1000 * (trio.current_time() - due))
+
+    def told(self) -> dict[str, float]:
+        ascending = sorted(self.values) or [0.0]
+        return {"lag_ms": ascending[int(len(ascending) * 0.99)], "worst_ms": ascending[-1]}
+
+
+@asynccontextmanager
+async def node_at(ip: str, path: Path) -> AsyncIterator[tuple[SyncNode, Lags]]:
+    signers = keys(ADDRESSES)
+    async with open_sqlite(path) as store, trio.open_nursery() as nursery:
+        counters = Counters()
+        log = EventLog(Settings().appstate, store, CLOCK, EventBus(), counters)
+        node = SyncNode(ip, log, Facts(ip, signers), signers[0], counters)
+        await nursery.start(node.run)
+        lags = Lags()
+        nursery.start_soon(lags.run)
+        yield node, lags
+        nursery.cancel_scope.cancel()
+
+
+# ---- the processes -----------------------------------------------------------------------------------
+
+
+async def serve(path: Path) -> None:
+    """The peer that knows everything: serves until its input is closed or a line asks for a report."""
+    async with node_at(OLD_IP, path) as (node, lags), trio.open_nursery() as nursery:
+        missed = 0
+
+        async def watch() -> None:
+            nonlocal missed
+            while True:
+                await trio.sleep(PING_S / 20)
+                missed = max([missed, *(peer.pinger.missed for peer in node.peers.table)])
+
+        nursery.start_soon(watch)
+        print("ready", flush=True)
+        before = memory_mib("VmRSS")
+        async for _ in trio.wrap_file(sys.stdin):
+            told = lags.told() | {"missed": missed, "extra_mib": memory_mib("VmHWM") - before}
+            print(json.dumps(told | node.counters.snapshot()), flush=True)
+            lags.values.clear()
+            missed = 0
+            before = reset_peak()
+        nursery.cancel_scope.cancel()
+
+
+async def be_late(path: Path) -> None:
+    """A node that asks the one peer it has, and measures."""
+    async with node_at(LATE_IP, path) as (node, lags):
+        key = f"{OLD_IP}:16127"
+        done: set[str] = set()
+        over = trio.Event()
+
+        def on_done(kind: str, _: str) -> None:
+            done.add(kind)
+            if len(done) == 3:
+                over.set()
+
+        node.sync.on_done(on_done)
+        node.peers.add_outgoing(OLD_IP, 16127)
+        await trio.sleep(1)
+        lags.values.clear()
+        before_mib = reset_peak()
+        began, cpu = time.perf_counter(), time.process_time()
+        await node.sync.request([key])
+        with trio.fail_after(120):
+            await over.wait()
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        told = lags.told() | {
+            "took_s": took,
+            "cpu_s": cpu,
+            "extra_mib": memory_mib("VmHWM") - before_mib,
+            "locations": len(node.log.locations()),
+            "stored": (await node.log.store.counts())["locations"],
+            "received_mib": node.peers.table.get(key).link.bytes_received / 2**20,  # type: ignore[union-attr]
+        }
+        print(json.dumps(told), flush=True)
+
+
+class Gossiper:
+    """A link that brings news and notes when the others' news come."""
+
+    def __init__(self, number: int, key: NodeKey, link: Link, transport: WsTransport) -> None:
+        self.number = number
+        self.key = key
+        self.link = link
+        self.transport = transport
+
+
+async def crowd() -> None:
+    """Readers and gossiping links; a gossip message's latency is from its sending to its first relay."""
+    signers = keys(ADDRESSES)
+    hello = Hello(capabilities=frozenset(CAPABILITIES), uptime_s=10_000)
+    sent_s: dict[str, float] = {}
+    latencies: list[float] = []
+    chunks = [0] * READERS
+    finished = trio.Event()
+    lost: list[str] = []
+
+    async with trio.open_nursery() as nursery:
+
+        async def hold(number: int, *, task_status: trio.TaskStatus[Gossiper]) -> None:
+            transport = WsTransport(Settings().peers, bind_host=address(number))
+            async with transport.dial(OLD_IP, 16127, hello, own_port=16127) as link:
+                task_status.started(Gossiper(number, signers[number], link, transport))
+                await trio.sleep_forever()
+
+        links = [await nursery.start(hold, number) for number in range(READERS + GOSSIPERS)]
+
+        async def listen(one: Gossiper) -> None:
+            try:
+                while True:
+                    message = await one.link.receive()
+                    if isinstance(message, bytes):
+                        frame = decode_frame(message)
+                        began = sent_s.pop(frame.hash, None) if isinstance(frame, HashPresent) else None
+                        if began is not None:
+                            latencies.append(1000 * (time.perf_counter() - began))
+                    elif one.number < READERS and len(message) > 200 and 'sync"' in message[:1024]:
+                        chunks[one.number] += message.endswith('"done":true}}')
+                        if sum(chunks) == 4 * READERS:
+                            finished.set()
+            except LinkClosed as closed:
+                lost.append(str(closed))
+
+        async def talk(one: Gossiper) -> None:
+            await trio.sleep(PAUSE_S * one.number)
+            while True:
+                envelope = announcement(one.number, one.key, CLOCK.now_ms())
+                sent_s[envelope.data_hash] = time.perf_counter()
+                await one.link.send(one.transport.prepare(envelope.text))
+                await trio.sleep(PAUSE_S * GOSSIPERS)
+
+        for one in links:
+            nursery.start_soon(listen, one)
+        for one in links[READERS:]:
+            nursery.start_soon(talk, one)
+        await trio.sleep(1)
+        latencies.clear()
+        await trio.sleep(IDLE_S)
+        idle = sorted(latencies)
+        print("idle", flush=True)
+        await trio.to_thread.run_sync(sys.stdin.readline)
+        latencies.clear()
+        began = time.perf_counter()
+        for one in links[:READERS]:
+            for kind in SYNC_KINDS:
+                frame = encode_frame(sync_request(kind, 0, CLOCK.now_ms(), one.key))
+                await one.link.send(one.transport.prepare(frame))
+        with trio.move_on_after(60):
+            await finished.wait()
+        took = time.perf_counter() - began
+        busy = sorted(latencies)
+        await trio.sleep(2 * PING_S)
+        told = {
+            "took_s": took,
+            "lost": lost,
+            "idle": len(idle),
+            "busy": len(busy),
+            "finished": finished.is_set(),
+        }
+        for name, values in (("idle", idle), ("busy", busy)):
+            told[f"{name}_p50_ms"] = values[len(values) // 2] if values else 0.0
+            told[f"{name}_p95_ms"] = values[int(len(values) * 0.95)] if values else 0.0
+        print(json.dumps(told), flush=True)
+        nursery.cancel_scope.cancel()
+
+
+async def fill(path: Path) -> None:
+    signers = keys(ADDRESSES)
+    async with open_sqlite(path) as store, trio.open_nursery() as nursery:
+        log = EventLog(Settings().appstate, store, CLOCK, EventBus(), Counters())
+        await nursery.start(log.run)
+        for first in range(0, ADDRESSES, 1000):
+            now_ms = CLOCK.now_ms()
+            batch = [announcement(n, signers[n], now_ms) for n in range(first, first + 1000)]
+            await log.ingest_many(batch)
+        nursery.cancel_scope.cancel(reason="filled")
+
+
+def memory_mib(name: str) -> float:
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def reset_peak() -> float:
+    """Forget the highest memory so far; what is used now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return memory_mib("VmRSS")
+
+
+# ---- the bench ---------------------------------------------------------------------------------------
+
+
+def start(role: str, path: Path | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--role", role, *(("--file", str(path)) if path else ())]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("a process of the bench ended early")
+    return line
+
+
+def ask(process: subprocess.Popen[str]) -> Any:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return json.loads(line_of(process))
+
+
+def measure(bench: Bench, folder: Path) -> None:
+    trio.run(fill, folder / "old.sqlite")
+    with start("serve", folder / "old.sqlite") as old:
+        line_of(old)
+        ask(old)
+        with start("late", folder / "late.sqlite") as late:
+            told = json.loads(line_of(late))
+        server = ask(old)
+        if told["locations"] != ADDRESSES * APPS or told["stored"] != ADDRESSES * APPS:
+            raise SystemExit(f"not everything arrived: {told}")
+        bench.add("late node has everything", told["took_s"], "s", goal=15, better="lower")
+        bench.add("records verified and stored", ADDRESSES / told["took_s"], "1/s")
+        bench.add("its CPU time", told["cpu_s"], "s", note="threads of the store included")
+        bench.add("its extra memory", told["extra_mib"], "MiB", goal=250, better="lower")
+        bench.add("received, compressed", told["received_mib"], "MiB")
+        bench.add("its loop lag p99", told["lag_ms"], "ms")
+        bench.add("its loop lag worst", told["worst_ms"], "ms")
+        bench.add("server's loop lag worst", server["worst_ms"], "ms")
+        with start("crowd") as many:
+            line_of(many)
+            idle = ask(old)
+            many_told = ask(many)
+            busy = ask(old)
+        if many_told["lost"] or not many_told["finished"]:
+            raise SystemExit(f"links were lost: {many_told}")
+        bench.add(f"{READERS} readers served at once", many_told["took_s"], "s")
+        bench.add("server's extra memory", busy["extra_mib"], "MiB")
+        bench.add(
+            "pings without a pong, most", busy["missed"], "", goal=1, better="lower", note="1: on its way"
+        )
+        bench.add("links lost", busy.get("peers.dead", 0), "", goal=0, better="lower")
+        for part in ("p50", "p95"):
+            name = f"gossip latency {part}, idle"
+            bench.add(
+                name, many_told[f"idle_{part}_ms"], "ms", note="75 ms of it are the intake's random delay"
+            )
+            bench.add(f"gossip latency {part}, serving", many_told[f"busy_{part}_ms"], "ms", baseline=name)
+        bench.add("loop lag p99, idle", idle["lag_ms"], "ms")
+        bench.add("loop lag p99, serving", busy["lag_ms"], "ms", baseline="loop lag p99, idle")
+        bench.add("loop lag worst, serving", busy["worst_ms"], "ms")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--role", choices=["serve", "late", "crowd"])
+    parser.add_argument("--file", type=Path)
+    options, rest = parser.parse_known_args()
+    if options.role == "serve":
+        trio.run(serve, options.file)
+        return 0
+    if options.role == "late":
+        trio.run(be_late, options.file)
+        return 0
+    if options.role == "crowd":
+        trio.run(crowd)
+        return 0
+    bench = Bench(f"State sync: {ADDRESSES * APPS:,} locations of {ADDRESSES:,} nodes over real links")
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        measure(bench, Path(folder))
+    return bench.finish(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
