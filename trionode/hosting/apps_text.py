@@ -79,11 +79,14 @@ def without_app(text: str, name: str, where: str) -> str:
 
 
 def _blocks(text: str) -> list[str]:
-    """What comes before the first [[app]], then one block for each, with the comments above it."""
+    """What stands above the first [[app]], then one block for each, with the comments above it."""
     blocks: list[list[str]] = [[]]
     above: list[str] = []
     for line in text.splitlines(keepends=True):
         if HEADER.match(line):
+            if len(blocks) == 1:
+                blocks[0] += above  # it speaks of the whole file
+                above = []
             blocks.append([*above, line])
             above = []
         elif not line.strip() or line.lstrip().startswith("#"):
@@ -91,11 +94,6 @@ def _blocks(text: str) -> list[str]:
         else:
             blocks[-1] += [*above, line]
             above = []
-    # What stands above the first app speaks of the whole file.
-    if len(blocks) > 1:
-        first = blocks[1]
-        blocks[0] += first[:-1] if len(first) > 1 and not HEADER.match(first[0]) else []
-        blocks[1] = [line for line in first if line not in blocks[0]] or first
     blocks[-1] += above
     return ["".join(block) for block in blocks]
 
