@@ -6,14 +6,7 @@ import msgspec
 import trio
 
 from trionode.appstate.windows import Windows
-from trionode.config.tree import (
-    AppStateSettings,
-    ChainSettings,
-    MonitorSettings,
-    PeerSettings,
-    Settings,
-    StateSyncSettings,
-)
+from trionode.config.tree import Settings
 from trionode.sim.node import SimNode
 from trionode.sim.runs.honest import DELIVERY_S, Honest, Said
 from trionode.sim.runs.liars import Liar
@@ -34,24 +27,36 @@ def settings_of(plan: RunPlan) -> Settings:
     scale = plan.time_scale
     production = Settings()
     chain, sync, monitors = production.chain, production.state_sync, production.monitors
-    fewest = min(production.peers.threshold_reached, plan.nodes - 1)
+    enough = max(2, min(production.peers.threshold_reached, plan.outbound + 1))
     return Settings(
-        # With a few nodes the random walk finds nobody new; a hundred draws cost as much as all else.
-        peers=PeerSettings(
-            random_draws=20, threshold_reached=fewest, threshold_below=min(4, max(1, fewest - 1))
+        peers=msgspec.structs.replace(
+            production.peers,
+            min_outbound=plan.outbound,
+            min_unique_outbound_ips=plan.outbound,
+            random_outbound=plan.outbound + 2,
+            random_outbound_ips=plan.outbound + 2,
+            random_inbound=plan.outbound + 2,
+            random_inbound_ips=plan.outbound,
+            # With a few nodes the random walk finds nobody new; a hundred draws cost as much as all else.
+            random_draws=20,
+            threshold_reached=enough,
+            threshold_below=max(1, enough // 3),
         ),
-        appstate=AppStateSettings(time_scale=scale, announce_min_peers=fewest),
+        appstate=msgspec.structs.replace(production.appstate, time_scale=scale, announce_min_peers=enough),
         chain=msgspec.structs.replace(
             chain,
             confirmation_stale_s=chain.confirmation_stale_s * scale,
             confirmation_expired_s=chain.confirmation_expired_s * scale,
         ),
-        state_sync=StateSyncSettings(
+        explorer=msgspec.structs.replace(production.explorer, tip_interval_s=15),
+        state_sync=msgspec.structs.replace(
+            sync,
             min_peer_uptime_s=60,
             serve_interval_s=sync.serve_interval_s * scale,
             ready_after_blocks=max(3, round(sync.ready_after_blocks * scale / 4)),
         ),
-        monitors=MonitorSettings(
+        monitors=msgspec.structs.replace(
+            monitors,
             node_interval_s=monitors.node_interval_s * scale,
             node_removal_spacing_s=monitors.node_removal_spacing_s * scale,
             dos_recovery_s=monitors.dos_recovery_s * scale,

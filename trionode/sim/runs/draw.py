@@ -43,8 +43,8 @@ def draw_plan(seed: int) -> RunPlan:
     """The plan of this seed."""
     rng = random.Random(f"plan {seed}")
     nodes = _size(rng)
-    weather_s = float(rng.randrange(180, 481, 20))
-    scale = rng.choices((0.1, 0.15, 0.25), (8, 3, 1))[0]
+    weather_s = float(rng.randrange(160, 301, 20))
+    scale = rng.choices((0.06, 0.1, 0.2), (16, 4, 1))[0]
     late = tuple(sorted(rng.sample(range(nodes), rng.choice((0, 0, 0, 1, 1, 2)))))
     drawer = _Drawer(rng, nodes, weather_s, _skews(rng, nodes))
     steps: list[AnyStep] = [Join(at_s=drawer.time(), node=node) for node in late]
@@ -58,6 +58,7 @@ def draw_plan(seed: int) -> RunPlan:
         apps=tuple(drawer.app_names() for _ in range(nodes)),
         time_scale=scale,
         latency_max_ms=rng.choice((20, 60, 60, 200, 400)),
+        outbound=rng.choice((3, 3, 4, 5, 8)),
         weather_s=weather_s,
         steps=tuple(sorted(steps, key=lambda step: step.at_s)),
         liars=_liars(rng, weather_s),
@@ -66,7 +67,7 @@ def draw_plan(seed: int) -> RunPlan:
 
 def _size(rng: random.Random) -> int:
     lowest, highest = rng.choices(
-        ((16, 20), (21, 28), (29, 48), (49, 100), (101, 200)), (800, 160, 35, 4, 1)
+        ((16, 17), (18, 24), (25, 48), (49, 100), (101, 200)), (800, 160, 36, 3, 1)
     )[0]
     return rng.randint(lowest, highest)
 
@@ -79,14 +80,14 @@ def _skews(rng: random.Random, nodes: int) -> tuple[int, ...]:
 
 
 def _liars(rng: random.Random, weather_s: float) -> tuple[LiarPlan, ...]:
-    count = rng.choice((0, 0, 1, 1, 2, 3))
+    count = rng.choice((0, 0, 0, 1, 1, 2))
     return tuple(
         LiarPlan(
             number=number,
             tricks=tuple(rng.sample(TRICKS, rng.randint(1, 4))),
             listed=rng.random() < 0.7,
             dials=rng.randint(1, 6),
-            pause_s=float(rng.choice((2, 5, 20))),
+            pause_s=float(rng.choice((5, 10, 30))),
             until_s=rng.choice((None, weather_s)),
         )
         for number in range(count)
@@ -103,7 +104,7 @@ class _Drawer:
         self.nodes = nodes
         self.weather_s = weather_s
         self.skews_ms = skews_ms
-        self._names = max(4, nodes // 2)
+        self._names = max(4, nodes // 3)
         self._kinds: tuple[tuple[Callable[[], AnyStep], int], ...] = (
             (self._apps, 6),
             (self._down, 6),
@@ -125,7 +126,7 @@ class _Drawer:
         return round(self.rng.uniform(FIRST_S, self.weather_s), 1)
 
     def app_names(self) -> tuple[str, ...]:
-        count = self.rng.choice((0, 1, 1, 2, 2, 3))
+        count = self.rng.choice((0, 0, 0, 1, 2, 3))
         return tuple(f"app{number}" for number in sorted(self.rng.sample(range(self._names), count)))
 
     def _node(self) -> int:

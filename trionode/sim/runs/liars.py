@@ -1,6 +1,6 @@
 """Hostile hosts: actors of their own that speak the wire to honest nodes, and lie (docs/spec/wire.md §9, §11).
 
-A liar listens, dials, listens to what is said, and plays its tricks on every link it has. A listed one
+A liar lets others dial it, dials, listens to what is said, and plays its tricks on its links. A listed one
 signs with a key that stands in the node list; what it says of itself counts, the rest must not.
 
 | trick | what it does |
@@ -27,7 +27,7 @@ import trio
 
 from trionode.peers.link import CAPABILITIES, DialError, Hello, InboundRequest, Link, LinkClosed
 from trionode.sim.runs.lies import Lies
-from trionode.sim.runs.plan import LiarPlan
+from trionode.sim.runs.plan import LiarPlan, Trick
 from trionode.sim.transport import VirtualTransport
 from trionode.sim.world import World
 from trionode.wire.frames import HashPresent, HashRequest, SyncRequest, decode_frame
@@ -35,7 +35,7 @@ from trionode.wire.keys import NodeKey
 
 OVERHEARD = 60
 REDIAL_S = 10.0
-FLOOD_FRAMES = 300
+FLOOD_FRAMES = 200
 
 
 def liar_ip(number: int) -> str:
@@ -53,6 +53,8 @@ class Liar:
         self.rng = random.Random(f"{world.seed}/liar {plan.number}")
         self.key = NodeKey.generate(self.rng, compressed=True)
         self.transport = VirtualTransport(world.network, self.ip)
+        self._links: dict[int, Link] = {}
+        self._serial = 0
         self.overheard: deque[str] = deque(maxlen=OVERHEARD)
         """Signed texts of others, newest last."""
         self.lies = Lies(self.ip, self.key, self.rng, self.overheard, [node.address for node in world.nodes])
@@ -66,6 +68,7 @@ class Liar:
         with trio.move_on_at(until_s):
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.transport.serve, self._on_peer)
+                nursery.start_soon(self._play)
                 dials = min(self.plan.dials, len(self.world.nodes))
                 for node in self.rng.sample(self.world.nodes, dials):
                     nursery.start_soon(self._keep_dialling, node.ip)
@@ -87,13 +90,26 @@ class Liar:
             await trio.sleep(REDIAL_S)
 
     async def _attend(self, link: Link) -> None:
-        """Read, and play tricks, until the link is gone."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen, link)
-            while True:
-                await trio.sleep(self.plan.pause_s * self.rng.uniform(0.5, 1.5))
-                for payload in self._tricks():
-                    await self._send(link, payload)
+        """Read until the link is gone."""
+        serial = self._serial = self._serial + 1
+        self._links[serial] = link
+        try:
+            await self._listen(link)
+        finally:
+            del self._links[serial]
+
+    async def _play(self) -> None:
+        """A trick after each pause, on one or two links."""
+        while True:
+            await trio.sleep(self.plan.pause_s * self.rng.uniform(0.5, 1.5))
+            trick = self.rng.choice(self.plan.tricks)
+            links = list(self._links.values())
+            for link in self.rng.sample(links, min(2, len(links))):
+                try:
+                    for payload in self._tricks(trick):
+                        await self._send(link, payload)
+                except LinkClosed:
+                    continue
 
     async def _listen(self, link: Link) -> None:
         while True:
@@ -119,10 +135,9 @@ class Liar:
     def _now_ms(self) -> int:
         return self.world.nodes[0].clock.epoch_ms + round(trio.current_time() * 1000)
 
-    def _tricks(self) -> Iterator[str | bytes]:
+    def _tricks(self, trick: Trick) -> Iterator[str | bytes]:
         """What goes over one link now."""
         lies, rng, now_ms = self.lies, self.rng, self._now_ms()
-        trick = rng.choice(self.plan.tricks)
         match trick:
             case "forge":
                 yield lies.by_a_wrong_key(now_ms)

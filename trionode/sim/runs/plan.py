@@ -170,6 +170,8 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What expires and repeats takes this share of its time in the real network."""
     block_interval_s: float = 30.0
     latency_max_ms: int = 60
+    outbound: int = 4
+    """Neighbours a node dials; there are as many that dial it, and some at random."""
     weather_s: float = 420.0
     steps: tuple[AnyStep, ...] = ()
     liars: tuple[LiarPlan, ...] = ()
@@ -189,8 +191,21 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """The plan as JSON, one step a line."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
+        """The plan as JSON, a step a line."""
+        fields: dict[str, object] = msgspec.to_builtins(self)
+        lines = []
+        for name, value in fields.items():
+            shown = _json(value)
+            if name in ("steps", "liars") and isinstance(value, (list, tuple)) and value:
+                shown = "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
+            lines.append(f" {_json(name)}: {shown}")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=-1).decode().replace('":', '": ').replace(
+        ",", ", "
+    )
 
 
 def read_plan(path: Path) -> RunPlan:
