@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from trionode.chain.confirmation import Confirmation
 from trionode.config.tree import ChainSettings
 from trionode.errors import ChainError
 from trionode.lifecycle.confirmation import (
+    Answered,
+    ConfirmationFacts,
     ConfirmationState,
-    after_answer,
-    after_failure,
-    news,
-    with_capability,
+    LookedUp,
+    Unanswered,
+    step,
 )
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -111,14 +111,21 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_every_path_keeps_the_levels_consistent(steps: list[tuple[str | None, bool, int]]) -> None:
-    state, now_s, last_status = ConfirmationState(), 0.0, None
-    fold = partial(after_failure, stale_s=7500.0, expired_s=19_200.0)
+    state, now_s = ConfirmationState(), 0.0
     published: dict[str, Any] = {}
+
+    def take(event: Answered | Unanswered | LookedUp) -> None:
+        nonlocal state
+        before = state
+        state, told = step(before, event, ConfirmationFacts(now_s))
+        published.update({news.name: news.data for news in told})
+        assert step(state, LookedUp(state.can_send), ConfirmationFacts(now_s)) == (state, ())
+
     for status, is_listed, pause_s in steps:
         now_s += pause_s
         before = state
         if status == "failure":
-            state = fold(state, now_s)
+            take(Unanswered())
             age_s = None if before.last_success_s is None else now_s - before.last_success_s
             assert state.last_success_s == before.last_success_s
             if age_s is None:
@@ -127,16 +134,12 @@ def test_every_path_keeps_the_levels_consistent(steps: list[tuple[str | None, bo
                 assert state.stale == (before.stale or age_s > 7500)
                 assert state.confirmed == (before.confirmed and age_s <= 19_200)
         else:
-            last_status = status
-            state = after_answer(state, status, now_s)
+            take(Answered(status))
             assert not state.stale
-            assert state.confirmed == (last_status == "CONFIRMED")
+            assert state.confirmed == (status == "CONFIRMED")
         assert state.confirmed or not state.can_send
-        published |= dict(news(before, state))
-        middle, state = state, with_capability(state, is_listed=is_listed)
+        take(LookedUp(is_listed))
         assert state.can_send == (state.confirmed is True and is_listed)
-        published |= dict(news(middle, state))
         if state.confirmed is not None:
             assert published["confirmation:changed"] == {"confirmed": state.confirmed}
         assert published.get("chain:capability", {"capable": False}) == {"capable": state.can_send}
-        assert news(state, state) == []

@@ -15,11 +15,12 @@ from trionode.chain.port import ChainRpc
 from trionode.config.tree import ChainSettings
 from trionode.errors import ChainError
 from trionode.lifecycle.confirmation import (
+    Answered,
+    ConfirmationFacts,
     ConfirmationState,
-    after_answer,
-    after_failure,
-    news,
-    with_capability,
+    LookedUp,
+    Unanswered,
+    step,
 )
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -64,17 +65,9 @@ class Confirmation:
                 answer = await self._daemon.call("getzelnodestatus", fresh=True)
             except ChainError:
                 self._counters.add("chain.confirmation.failed")
-                self._enter(
-                    after_failure(
-                        self.state,
-                        trio.current_time(),
-                        stale_s=self._settings.confirmation_stale_s,
-                        expired_s=self._settings.confirmation_expired_s,
-                    )
-                )
+                self._take(Unanswered())
             else:
-                status = answer.get("status") if isinstance(answer, dict) else None
-                self._enter(after_answer(self.state, status, trio.current_time()))
+                self._take(Answered(answer.get("status") if isinstance(answer, dict) else None))
             self.known.open()
             await self._look_up()
 
@@ -84,13 +77,16 @@ class Confirmation:
             await self._look_up()
 
     async def _look_up(self) -> None:
-        self._enter(with_capability(self.state, is_listed=await self._is_listed()))
+        self._take(LookedUp(await self._is_listed()))
 
-    def _enter(self, state: ConfirmationState) -> None:
-        before, self.state = self.state, state
-        if state.confirmed is not None:
+    def _take(self, event: Answered | Unanswered | LookedUp) -> None:
+        facts = ConfirmationFacts(
+            trio.current_time(), self._settings.confirmation_stale_s, self._settings.confirmation_expired_s
+        )
+        self.state, told = step(self.state, event, facts)
+        if self.state.confirmed is not None:
             self.answered.open()
-        self.confirmed.set(state.confirmed is True)
-        self.can_send.set(state.can_send)
-        for name, data in news(before, state):
-            self._bus.publish(name, data)
+        self.confirmed.set(self.state.confirmed is True)
+        self.can_send.set(self.state.can_send)
+        for news in told:
+            self._bus.publish(news.name, news.data)
