@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
@@ -33,6 +34,8 @@ PONG_BACKLOG = 16
 RUN_BYTES = 32 * 1024
 """Sent on one link without letting other tasks run; 8 messages at most."""
 _PARTS_PER_BUNCH = 1024
+LONG_MESSAGE_BYTES = 128 * 1024
+"""Longer ones (sync answers) are compressed in a thread: it takes milliseconds, and zlib needs no lock."""
 
 
 class WsConnection(WebSocketConnection):
@@ -363,10 +366,10 @@ class WsLink:
             raise TypeError(f"send takes what prepare() returned, not {type(message).__name__}")
         if self._connection.closed is not None:
             raise self._connection.closed_error()
+        encode = partial(message.frame, client=self._client, window_bits=self._window_bits)
+        frame = encode() if message.size_bytes < LONG_MESSAGE_BYTES else await trio.to_thread.run_sync(encode)
         try:
-            await self._connection.send_frame(
-                message.frame(client=self._client, window_bits=self._window_bits), is_data=True
-            )
+            await self._connection.send_frame(frame, is_data=True)
         except ConnectionClosed:
             raise self._connection.closed_error() from self._connection.crash
 
