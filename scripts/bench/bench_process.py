@@ -6,8 +6,6 @@ signed messages. Baselines of the same run: bare Python, and importing what a no
 
 from __future__ import annotations
 
-import http.client
-import json
 import random
 import signal
 import statistics
@@ -15,17 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import trio
 from _harness import Bench
+from _processes import get, rss_mb, running, stub
 
 from trionode.config.tree import AppStateSettings, PeerSettings
 from trionode.devnet import layout as places
-from trionode.devnet.layout import Layout, NodePlace
+from trionode.devnet.layout import NodePlace
 from trionode.devnet.processes import module_command
 from trionode.peers.link import Hello
 from trionode.peers.ws import WsTransport
@@ -135,66 +132,6 @@ def announcement(number: int, now_ms: int) -> dict[str, object]:
     }
 
 
-@contextmanager
-def stub(layout: Layout) -> Iterator[None]:
-    arguments_ = ("--host", layout.stub_ip, "--nodes", str(layout.node_list))
-    process = subprocess.Popen(module_command("trionode.sim.stub_server", *arguments_))
-    try:
-        wait_until(lambda: connects(layout.stub_ip, places.DAEMON_PORT))
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def running(node: NodePlace) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """A node process and the seconds until it answered for the first time."""
-    command = module_command("trionode", "--config", str(node.config), "run")
-    begin = time.perf_counter()
-    with node.log.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            wait_until(lambda: answers(node))
-            yield process, time.perf_counter() - begin
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
-    deadline = time.perf_counter() + within_s
-    while not condition():
-        if time.perf_counter() > deadline:
-            raise SystemExit(f"the process did not come up within {within_s:g} s")
-        time.sleep(0.005)
-
-
-def connects(ip: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(ip, port, timeout=1)
-    try:
-        connection.connect()
-    except OSError:
-        return False
-    connection.close()
-    return True
-
-
-def answers(node: NodePlace) -> bool:
-    try:
-        return bool(get(node, "/flux/version"))
-    except OSError:
-        return False
-
-
-def get(node: NodePlace, path: str) -> Any:
-    connection = http.client.HTTPConnection(node.ip, places.API_PORT, timeout=10)
-    connection.request("GET", path)
-    data = json.loads(connection.getresponse().read())["data"]
-    connection.close()
-    return data
-
-
 def seconds_of(command: list[str], runs: int = 5) -> float:
     """Median wall time of a whole process."""
     times = []
@@ -203,14 +140,6 @@ def seconds_of(command: list[str], runs: int = 5) -> float:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
-
-
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process in MB (10^6 bytes)."""
-    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise SystemExit(f"process {pid} is gone")
 
 
 if __name__ == "__main__":
