@@ -244,11 +244,12 @@ class NodeCore:
         self.machine = parts.machine
         self.heartbeat = Heartbeat(settings.system, parts.store, parts.machine, parts.clock, self.counters)
         self.host = parts.host if parts.host is not None else self._own_host()
-        self.removal = AppRemoval(self.host, self.counters)
+        self.removal = AppRemoval(self.host, self.counters, timeout_s=settings.hosting.engine_timeout_s)
         windows = self.log.windows
         self.boot = BootManager(
             settings.system,
             settings.boot,
+            settings.hosting,
             BootLimits(clean_ms=windows.sigterm_grace_ms, power_cut_ms=windows.running_ms),
             host=self.host,
             heartbeat=self.heartbeat,

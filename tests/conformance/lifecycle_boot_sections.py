@@ -128,6 +128,7 @@ class Boot:
         self.manager = BootManager(
             SystemSettings(),
             BootSettings(),
+            HostingSettings(),
             BootLimits(),
             host=host,
             heartbeat=self.heartbeat,

@@ -16,6 +16,9 @@ class HostingSettings(Section, frozen=True, kw_only=True):
     apps_dir: Annotated[
         str, about("folder of app volumes; empty: DATA_DIR/apps", original="env FLUX_APPS_FOLDER")
     ] = ""
+    engine_timeout_s: Annotated[
+        float, about("longest wait for one start or removal by the container engine", gt=0)
+    ] = 300.0
     stop_grace_s: Annotated[
         float,
         about("a container may take this to stop when the machine goes down", gt=0, original="fixed, 9 s"),

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
-from trionode.config.tree import BootSettings, SystemSettings
+from trionode.config.tree import BootSettings, HostingSettings, SystemSettings
 from trionode.errors import TrionodeError
 from trionode.hosting.heartbeat import Heartbeat
-from trionode.hosting.port import AppHost
+from trionode.hosting.port import AppHost, in_time
 from trionode.hosting.removal import AppRemoval
 from trionode.lifecycle.boot import (
     BootAction,
@@ -74,6 +74,7 @@ class BootManager:
         self,
         settings: SystemSettings,
         boot: BootSettings,
+        hosting: HostingSettings,
         limits: BootLimits,
         *,
         host: AppHost,
@@ -85,6 +86,7 @@ class BootManager:
     ) -> None:
         self._settings = settings
         self._spacing_s = boot.start_spacing_s
+        self._engine_s = hosting.engine_timeout_s
         self._limits = limits
         self._host = host
         self._heartbeat = heartbeat
@@ -111,6 +113,7 @@ class BootManager:
         await trio.sleep_forever()
 
     async def _settle(self) -> None:
+        self.results = BootResults()
         self.decision = decision = await self._decide()
         log.info("boot decision", rule=decision.rule, action=decision.action.value, why=decision.reason)
         try:
@@ -122,9 +125,9 @@ class BootManager:
             self._counters.add("boot.failed")
             self.results.failed.append(("", error.one_line()))
             log.error("boot decision not carried out", problem=error.message, remedy=error.remedy)
-        await self._heartbeat.settled()
         self.settled.open()
         self._bus.publish("boot:settled", {})
+        await self._heartbeat.settled()
 
     async def _decide(self) -> BootDecision:
         if not self._host.installed() and self.context.machine_rebooted:
@@ -158,9 +161,9 @@ class BootManager:
         self.results.failed += found.failed
 
     async def _reconcile(self) -> None:
-        steps = plan_reconcile(
-            self._host.installed(), await self._host.containers(), self._gates.specs, self._gates.listed
-        )
+        containers = await in_time(self._host.containers(), self._engine_s, "list its containers")
+        gates = self._gates
+        steps = plan_reconcile(self._host.installed(), containers, gates.specs, gates.listed)
         if steps is None:
             return
         for step in steps:
@@ -171,7 +174,7 @@ class BootManager:
                 await self._remove(step)
             else:
                 await self._start(step)
-        await self._host.link()
+        await in_time(self._host.link(), self._engine_s, "link the apps")
 
     def _leave(self, step: LeaveApp) -> None:
         found = self.results.left_to_election if step.why == "election" else self.results.without_spec
@@ -190,7 +193,7 @@ class BootManager:
         complete = True
         for identifier in step.identifiers:
             try:
-                await self._host.start(identifier)
+                await in_time(self._host.start(identifier), self._engine_s, f"start {identifier}")
             except TrionodeError as error:
                 complete = False
                 self._counters.add("boot.start_failed")

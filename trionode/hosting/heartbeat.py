@@ -84,8 +84,13 @@ class Heartbeat:
         await self._beat()
 
     async def record_shutdown(self, reason: str) -> None:
-        """Note why this life ends; no beat follows that could wipe it out. Raises StoreError."""
+        """Note why this life ends; no beat follows that could wipe it out. Raises StoreError.
+
+        A life that has not read the record before it does not touch it.
+        """
         self._leaving = True
+        if self._context is None:
+            return
         async with self._turn:
             await self._write(reason)
 

@@ -7,14 +7,19 @@ events.md §9). Implementations: `hosting.memory.MemoryHost` (simulator, tests),
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 import msgspec
+import trio
 
+from trionode.errors import HostError
 from trionode.lifecycle.local import Container, InstalledApp
 from trionode.runtime.bus import EventBus
 
 APPS_CHANGED = "hosting:appsChanged"
+
+T = TypeVar("T")
 
 
 class RunningApp(msgspec.Struct, frozen=True):
@@ -82,6 +87,15 @@ class AppHost(RunningApps, Protocol):
     async def link(self) -> None:
         """Connect the containers of linked apps again (lifecycle.md §14, the sweep)."""
         ...
+
+
+async def in_time(call: Awaitable[T], limit_s: float, doing: str) -> T:
+    """The result of a call to the engine. Raises HostError when it takes longer than `limit_s`."""
+    with trio.move_on_after(limit_s):
+        return await call
+    raise HostError(
+        f"the container engine did not {doing} within {limit_s:g} s", remedy="see whether the engine is well"
+    )
 
 
 class FixedApps:

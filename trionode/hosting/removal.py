@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from trionode.errors import TrionodeError
-from trionode.hosting.port import AppHost
+from trionode.hosting.port import AppHost, in_time
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
@@ -30,9 +30,10 @@ class Removed(msgspec.Struct, frozen=True):
 class AppRemoval:
     """The one way to remove apps for a reason that concerns the node as a whole."""
 
-    def __init__(self, host: AppHost, counters: Counters) -> None:
+    def __init__(self, host: AppHost, counters: Counters, *, timeout_s: float = 300.0) -> None:
         self._host = host
         self._counters = counters
+        self._timeout_s = timeout_s
         self.in_progress = False
 
     async def remove_all(
@@ -68,7 +69,7 @@ class AppRemoval:
     async def remove(self, app: str, reason: str) -> str | None:
         """Remove one app; None, or why it could not be removed."""
         try:
-            await self._host.remove(app, reason=reason)
+            await in_time(self._host.remove(app, reason=reason), self._timeout_s, f"remove {app}")
         except TrionodeError as error:
             self._counters.add("hosting.removal.failed")
             log.error("app could not be removed", app=app, reason=reason, problem=error.one_line())
