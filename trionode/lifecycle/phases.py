@@ -132,6 +132,8 @@ class NodeListKnown(Happening, frozen=True):
 
 
 class CapabilityChanged(Happening, frozen=True):
+    """This node may send from now on, or may not any more."""
+
     capable: bool
 
 
@@ -191,11 +193,15 @@ class AskPauseEnded(Happening, frozen=True):
 
 
 class HashSyncEnded(Happening, frozen=True):
+    """A hash sync came to its end; `missing` messages nobody had."""
+
     missing: int
     next_retry_height: int | None
 
 
 class HashSyncFailed(Happening, frozen=True):
+    """A hash sync broke off."""
+
     error: str
 
 
@@ -212,6 +218,8 @@ class Rebuilt(Happening, frozen=True):
 
 
 class RebuildFailed(Happening, frozen=True):
+    """They could not be made anew."""
+
     error: str
 
 
@@ -237,6 +245,8 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Publish(Effect, frozen=True):
+    """Tell it on the bus."""
+
     name: str
     data: Mapping[str, Any]
 
@@ -285,4 +295,6 @@ class StartTimer(Effect, frozen=True):
 
 
 class StopTimer(Effect, frozen=True):
+    """It does not ring any more."""
+
     timer: Timer
