@@ -172,6 +172,7 @@ async def test_bad_records_are_left_out_and_counted_by_reason(autojump_clock: An
         "records.node_not_found": 1,
         "records.bad_signature": 1,
         "records.no_envelope": 1,
+        "records.no_object": 1,
         "sync.age.broadcast_stale": 1,
     }
     assert node.done == [("apprunning", peer.name)]

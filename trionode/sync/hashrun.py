@@ -140,6 +140,7 @@ class _Course:
         run.progress = self._meter.at(0, trio.current_time())
         try:
             await self._mark_stored()
+            await self._promote_waiting()
             if len(self.missing) > BULK_ABOVE:
                 await self._bulk(bulk_peers)
             while self.missing and self.rounds < run._settings.max_rounds:
@@ -163,6 +164,20 @@ class _Course:
                 await store.resolve_hashes(known)
                 self.told.append(f"{len(known)} messages were stored already")
                 self._found(known)
+
+    async def _promote_waiting(self) -> None:
+        """Paid messages that still wait as unpaid ones: a node that was killed in between has such."""
+        registry = self._run._registry
+        waiting = [row.hash for row in await registry.store.temporaries() if row.hash in self.missing]
+        rows = await registry.store.hash_rows(waiting)
+        promoted = [
+            row.hash
+            for row in rows.values()
+            if await registry.promote(row.hash, row.txid, row.height, row.value_sat)
+        ]
+        if promoted:
+            self.told.append(f"{len(promoted)} messages were here as unpaid ones")
+            self._found(promoted)
 
     async def _bulk(self, count: int) -> None:
         run = self._run

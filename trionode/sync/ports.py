@@ -81,6 +81,10 @@ class Registry(Protocol):
         """Call back with the hash of every message that came for a payment without one."""
         ...
 
+    async def promote(self, hash_: str, txid: str, height: int, value_sat: int) -> bool:
+        """Make a paid message permanent if it is here; True when its payment is resolved."""
+        ...
+
     def rejection_of(self, hash_: str) -> Rejection | None:
         """Why the message of this payment was refused when it last came."""
         ...

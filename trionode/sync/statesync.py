@@ -26,7 +26,7 @@ from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.store.eventlog import EventLog
-from trionode.sync.stateverify import ChunkRefused, open_chunk, verify_chunk
+from trionode.sync.stateverify import Answer, ChunkRefused, open_answer, plain_items, verify_records_of
 from trionode.wire.frames import (
     SYNC_INSTALL_ERRORS,
     SYNC_INSTALLING,
@@ -36,7 +36,6 @@ from trionode.wire.frames import (
 )
 from trionode.wire.jsjson import JsValue
 from trionode.wire.keys import NodeKey
-from trionode.wire.syncmsg import SyncChunk
 
 log = get_logger("statesync")
 
@@ -263,7 +262,7 @@ class StateSync:
     async def _judge(self, line: _Line, text: str) -> None:
         nodes = self._facts.nodes
         try:
-            chunk = open_chunk(
+            answer = open_answer(
                 text,
                 nodes,
                 self._clock.now_ms(),
@@ -275,25 +274,25 @@ class StateSync:
             self._refused(refusal.reason)
             log.info("sync answer refused", peer=line.peer.key, reason=refusal.reason)
             return
-        if chunk.kind in line.ended:
+        if answer.kind in line.ended:
             self._refused("after_end")
             return
-        line.chunks[chunk.kind] += 1
-        if line.chunks[chunk.kind] > MAX_CHUNKS:
+        line.chunks[answer.kind] += 1
+        if line.chunks[answer.kind] > MAX_CHUNKS:
             self._refused("too_many")
             line.drop()
             return
         self._counters.add("statesync.chunks.accepted")
-        kind = LOG_KINDS.get(chunk.kind)
+        kind = LOG_KINDS.get(answer.kind)
         if kind is None:
-            await self._temp(list(chunk.messages))
+            await self._temp(await plain_items(answer))
         else:
-            await self._fold_in(kind, chunk, line.peer.key)
-        if chunk.done:
-            self._ended(line, chunk.kind)
+            await self._fold_in(kind, answer, line.peer.key)
+        if answer.done:
+            self._ended(line, answer.kind)
 
-    async def _fold_in(self, kind: SyncKind, chunk: SyncChunk, peer_key: str) -> None:
-        verified = await verify_chunk(chunk, self._facts.nodes)
+    async def _fold_in(self, kind: SyncKind, answer: Answer, peer_key: str) -> None:
+        verified = await verify_records_of(answer, self._facts.nodes)
         for reason, number in verified.refused.items():
             self._counters.add(f"statesync.records.refused.{reason}", number)
         self._counters.add("statesync.records.verified", len(verified.records))
