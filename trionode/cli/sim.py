@@ -8,7 +8,9 @@ import random
 import click
 
 from trionode.cli import exitcodes
+from trionode.cli.sim_plans import SeedRange, plan, replay, run_plans, shrink
 from trionode.cli.sim_scale import command as scale
+from trionode.errors import ConfigError
 
 
 @click.group()
@@ -17,6 +19,10 @@ def command() -> None:
 
 
 command.add_command(scale)
+
+
+for subcommand in (plan, replay, shrink):
+    command.add_command(subcommand)
 
 
 @command.command("list")
@@ -35,7 +41,9 @@ def list_scenarios(as_json: bool) -> None:
 
 
 @command.command("run")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--seeds", type=SeedRange(), help="Randomised runs of all these seeds.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="So many processes; default: one per processor.")
 @click.option("--seed", type=int, help="Fixes everything that happens; default: a random one, printed.")
 @click.option(
     "--nodes", type=click.IntRange(2, 1000), help="How many nodes; default: what the scenario says."
@@ -49,8 +57,27 @@ def list_scenarios(as_json: bool) -> None:
     help="On failure, show the last N lines of the trace.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def run(name: str, seed: int | None, nodes: int | None, trace_lines: int, as_json: bool) -> int:
-    """Run the scenario NAME once and say how it went."""
+def run(
+    name: str | None,
+    seeds: tuple[int, int] | None,
+    jobs: int | None,
+    seed: int | None,
+    nodes: int | None,
+    trace_lines: int,
+    as_json: bool,
+) -> int:
+    """Run the scenario NAME once and say how it went; without a name, randomised runs."""
+    if name is None:
+        if nodes is not None:
+            raise ConfigError("the plan says how many nodes there are", remedy="leave out --nodes")
+        return run_plans(seed, seeds, jobs, trace_lines, as_json)
+    if seeds is not None:
+        raise ConfigError("--seeds is for randomised runs", remedy="leave out the scenario, or give --seed")
+    return run_scenario_once(name, seed, nodes, trace_lines, as_json)
+
+
+def run_scenario_once(name: str, seed: int | None, nodes: int | None, trace_lines: int, as_json: bool) -> int:
+    """Run a scenario and print its report."""
     import msgspec
 
     from trionode.sim.scenario import RunFailed, run_scenario

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from trionode.wire.keys import NodeKey
@@ -17,6 +18,13 @@ class WatchedKey(NodeKey):
     def __init__(self, secret: bytes, *, compressed: bool, wif: str | None = None) -> None:
         super().__init__(secret, compressed=compressed, wif=wif)
         self.on_sign = None
+
+    @classmethod
+    def make(cls, rng: random.Random, *, compressed: bool) -> WatchedKey:
+        """A new key from `rng`, the one that `NodeKey.generate` makes of it."""
+        made = cls.generate(rng, compressed=compressed)
+        assert isinstance(made, WatchedKey)
+        return made
 
     def sign(self, message: str) -> str:
         if self.on_sign is not None:

@@ -134,7 +134,7 @@ class World:
         )
 
     def _make_key(self, number: int, rng: random.Random) -> WatchedKey:
-        key = WatchedKey.generate(rng, compressed=bool(number % 2))
+        key = WatchedKey.make(rng, compressed=bool(number % 2))
         key.on_sign = lambda text: self._signed(number, text)
         return key
 

@@ -1,1 +1,1 @@
-"""Randomised runs: a plan drawn from a seed, carried out, judged, and shrunk when it fails (docs/simulator.md)."""
+"""Randomised runs: plans drawn from seeds, carried out, judged, and cut down (docs/simulator.md)."""

@@ -48,8 +48,7 @@ def draw_plan(seed: int) -> RunPlan:
     late = tuple(sorted(rng.sample(range(nodes), rng.choice((0, 0, 0, 1, 1, 2)))))
     drawer = _Drawer(rng, nodes, weather_s, _skews(rng, nodes))
     steps: list[AnyStep] = [Join(at_s=drawer.time(), node=node) for node in late]
-    for _ in range(rng.randrange(3, 13)):
-        steps.append(drawer.step())
+    steps += [drawer.step() for _ in range(rng.randrange(3, 13))]
     return RunPlan(
         seed=seed,
         nodes=nodes,
@@ -97,9 +96,7 @@ def _liars(rng: random.Random, weather_s: float) -> tuple[LiarPlan, ...]:
 class _Drawer:
     """Draws steps for one plan."""
 
-    def __init__(
-        self, rng: random.Random, nodes: int, weather_s: float, skews_ms: tuple[int, ...]
-    ) -> None:
+    def __init__(self, rng: random.Random, nodes: int, weather_s: float, skews_ms: tuple[int, ...]) -> None:
         self.rng = rng
         self.nodes = nodes
         self.weather_s = weather_s
@@ -178,7 +175,9 @@ class _Drawer:
     def _daemons(self) -> AnyStep:
         mode = self.rng.choice((Mode.DOWN, Mode.DOWN, Mode.SLOW, Mode.GARBAGE, Mode.WRONG, Mode.HALF_BATCH))
         delay_ms = self.rng.choice((500, 8_000, 60_000)) if mode is Mode.SLOW else 0
-        return Daemons(at_s=self.time(), node=self._node(), mode=mode, for_s=self._length(), delay_ms=delay_ms)
+        return Daemons(
+            at_s=self.time(), node=self._node(), mode=mode, for_s=self._length(), delay_ms=delay_ms
+        )
 
     def _unlist(self) -> AnyStep:
         return Unlist(at_s=self.time(), node=self._node(), for_s=self._maybe_for_ever())
@@ -193,4 +192,6 @@ class _Drawer:
     def _skew(self) -> AnyStep:
         node = self._node()
         # a small jump, so that clocks stay near each other
-        return Skew(at_s=self.time(), node=node, skew_ms=self.skews_ms[node] + self.rng.randint(-4_000, 4_000))
+        return Skew(
+            at_s=self.time(), node=node, skew_ms=self.skews_ms[node] + self.rng.randint(-4_000, 4_000)
+        )

@@ -76,7 +76,7 @@ class Honest:
             SIGTERM: "sigterm",
             IPCHANGED: "ipchanged",
         }[kind]
-        at_ms = int(data["broadcastedAt"])  # type: ignore[arg-type]
+        at_ms = int(data["broadcastedAt"])
         said = Said(speaker, (ip, kind, dedup_key), at_ms, text)
         self.said.append(said)
         last = self._newest.get(said.key)

@@ -1,4 +1,4 @@
-"""Hostile hosts: actors of their own that speak the wire to honest nodes, and lie (docs/spec/wire.md §9, §11).
+"""Hostile hosts: they speak the wire to honest nodes, and lie (docs/spec/wire.md §9, §11).
 
 A liar lets others dial it, dials, listens to what is said, and plays its tricks on its links. A listed one
 signs with a key that stands in the node list; what it says of itself counts, the rest must not.

@@ -203,8 +203,11 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def _json(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=-1).decode().replace('":', '": ').replace(
-        ",", ", "
+    return (
+        msgspec.json.format(msgspec.json.encode(value), indent=-1)
+        .decode()
+        .replace('":', '": ')
+        .replace(",", ", ")
     )
 
 
