@@ -161,6 +161,8 @@ def _api_context(
         os_uptime_s=parts.os_uptime_s,
         lag=lag.stats,
         orchestrator=core.orchestrator,
+        boot=core.boot,
+        watch=core.watch,
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from trionode.chain.facts import ChainFacts
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.hosting.addresswatch import AddressWatch
 from trionode.hosting.daemonhealth import DaemonWatch
-from trionode.hosting.nodestatus import NodeStatus
+from trionode.hosting.nodestatus import MonitorStatus, NodeStatus
 from trionode.hosting.port import AppHost
 from trionode.hosting.removal import AppRemoval
 from trionode.hosting.selfcheck import SelfCheck
@@ -119,6 +120,18 @@ class Watch:
             confirm=lambda: parts.daemon.call("createconfirmationtransaction", fresh=True),
             stop_grace_s=settings.installer.stop_grace_s,
         )
+
+    def network_health(self) -> dict[str, Any]:
+        """{status, inSteadyState, history} of the own connection."""
+        return self.network.snapshot()
+
+    def monitor_status(self) -> MonitorStatus:
+        """The last round of the node-status monitor."""
+        return self.node_status.status
+
+    def unsynced_for_s(self) -> float | None:
+        """How long the daemon has been behind; None when it is not."""
+        return self.daemon.unsynced_for_s
 
     def services(self) -> list[Service]:
         """In start order."""

@@ -21,6 +21,7 @@ from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.appstate.explain import Step
 from trionode.config.tree import Settings
 from trionode.errors import ChainError, PeerError
+from trionode.peers.table import HistoryRecord
 from trionode.registry.constants import MAINNET
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -130,6 +131,7 @@ class Table:
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, Any]] = {}
         self.unstable_rows: list[dict[str, Any]] = []
+        self.history: list[HistoryRecord] = []
 
     def put(self, ip: str, port: str, direction: str) -> None:
         self._rows[f"{ip}:{port}"] = peer_row(ip, port, direction)

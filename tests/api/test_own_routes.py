@@ -10,6 +10,11 @@ import trio
 
 import trionode
 from trionode.appstate.explain import Step
+from trionode.hosting.boot import BootResults
+from trionode.hosting.nodestatus import MonitorStatus
+from trionode.hosting.sweep import SweepReport
+from trionode.lifecycle.boot import BootAction, BootContext, BootDecision
+from trionode.runtime.gate import Gate
 from trionode.runtime.lag import LagStats
 from trionode.wire.nodelist import NodeList
 
@@ -44,6 +49,19 @@ async def test_status(node: Any, autojump_clock: Any) -> None:
         "rank": 7,
         "lastConfirmedHeight": 0,
         "dos": {"dosState": 0, "dosMessage": None},
+        "dosSources": {},
+    }
+    assert found["boot"] is None
+    assert found["monitor"] is None
+    assert found["registry"] == {
+        "scannedHeight": None,
+        "isSynced": None,
+        "scan": None,
+        "payments": 0,
+        "missing": 0,
+        "unreachable": 0,
+        "inForce": 0,
+        "hashSync": None,
     }
     assert found["chain"] == {
         "reachable": True,
@@ -73,6 +91,67 @@ async def test_status(node: Any, autojump_clock: Any) -> None:
         {"room": "peers", "stop": "inbound", "reason": "4002", "count": 2},
     ]
     assert found["counters"]["gossip.accepted"] == 7
+
+
+class Boot:
+    context = BootContext(True, float("inf"), False, "id", True)
+    decision = BootDecision(4, BootAction.REMOVE_ALL, "the node is not confirmed")
+    waits_for = None
+    settled = Gate(is_open=True)
+    results = BootResults(removed=["a"], failed=[("b", "the engine hangs")])
+
+
+class Watching:
+    def network_health(self) -> dict[str, Any]:
+        return {"status": "DEGRADED", "inSteadyState": True, "history": [{"time": 1}]}
+
+    def monitor_status(self) -> MonitorStatus:
+        sweep = SweepReport(2, ("1.1.1.1",), (("2.2.2.2", "moving"),))
+        return MonitorStatus("look for nodes that left", "confirmed", False, sweep, 12.5)
+
+    def unsynced_for_s(self) -> float | None:
+        return 900.04
+
+
+async def test_status_of_a_whole_node(node: Any) -> None:
+    node.context = replace(node.context, boot=Boot(), watch=Watching())
+    node.build()
+    node.dos.put("peers", 0.13)
+    found = await node.data("/trionode/status")
+    assert found["node"]["dosSources"] == {"peers": 0.13}
+    assert found["boot"] == {
+        "settled": True,
+        "waitsFor": None,
+        "action": "remove_all",
+        "reason": "the node is not confirmed",
+        "context": {
+            "machineRebooted": True,
+            "downtimeMs": None,
+            "cleanShutdown": False,
+            "currentBootId": "id",
+            "firstBoot": True,
+        },
+        "started": [],
+        "removed": ["a"],
+        "failed": [{"what": "b", "problem": "the engine hangs"}],
+    }
+    assert found["monitor"] == {
+        "network": "DEGRADED",
+        "inSteadyState": True,
+        "duty": "look for nodes that left",
+        "because": "confirmed",
+        "removingApps": False,
+        "daemonBehindS": 900.0,
+        "lastSweep": {
+            "ageS": 12.5,
+            "suspects": 2,
+            "evicted": ["1.1.1.1"],
+            "kept": [{"ip": "2.2.2.2", "because": "moving"}],
+            "skipped": None,
+        },
+    }
+    health = await node.data("/flux/networkhealth")
+    assert health == {"status": "DEGRADED", "inSteadyState": True, "history": [{"time": 1}]}
 
 
 async def test_status_is_never_cached(node: Any) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from trionode.errors import PeerError
+from trionode.peers.table import HistoryRecord
 
 pytestmark = pytest.mark.trio
 
@@ -209,3 +210,38 @@ async def test_setting_the_penalty_state(node: Any) -> None:
         {"dosState": 11, "dosMessage": None},
         {"dosState": 11, "dosMessage": None},
     ]
+
+
+async def test_peer_history(node: Any) -> None:
+    kept = node.peers.table.history
+    kept.append(HistoryRecord(100, "connect", "127.3.0.1", "16127", "outbound", "random"))
+    kept.append(HistoryRecord(200, "connect", "127.4.0.1", "16137", "inbound", "inbound"))
+    kept.append(HistoryRecord(300, "disconnect", "127.3.0.1", "16127", "outbound", "random", 1006, "lost"))
+    assert await node.get("/flux/peerhistory") == node.refusal
+    admin = await node.sign_in(node.operator)
+
+    async def asked(query: str = "") -> list[int]:
+        rows = await node.data(f"/flux/peerhistory{query}", zelidauth=admin)
+        return [row["timestamp"] for row in rows]
+
+    rows = await node.data("/flux/peerhistory", zelidauth=admin)
+    assert rows[0] == {
+        "timestamp": 300,
+        "event": "disconnect",
+        "ip": "127.3.0.1",
+        "port": "16127",
+        "direction": "outbound",
+        "source": "random",
+        "code": 1006,
+        "reason": "lost",
+    }
+    assert "code" not in rows[1]
+    assert await asked() == [300, 200, 100]
+    assert await asked("?ip=127.3.0.1") == [300, 100]
+    assert await asked("?ip=127.4.0.1:16137") == [200]
+    assert await asked("?ip=127.4.0.1:16127") == []
+    assert await asked("?event=connect") == [200, 100]
+    assert await asked("?code=1006") == [300]
+    assert await asked("?limit=1") == [300]
+    assert await asked("?since=100") == [300, 200]
+    assert (await node.get("/flux/peerhistory?limit=0", zelidauth=admin))["status"] == "error"

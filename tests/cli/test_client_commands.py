@@ -50,6 +50,35 @@ STATUS = {
         "waitsFor": ["answers of peers: 2 more about running apps", "the right to send"],
         "dbReady": False,
     },
+    "boot": {
+        "settled": True,
+        "waitsFor": None,
+        "action": "reconcile",
+        "reason": "away for 60 s, all checks passed",
+        "context": {},
+        "started": ["shop"],
+        "removed": [],
+        "failed": [{"what": "db_shop", "problem": "no such image"}],
+    },
+    "monitor": {
+        "network": "NETWORK_LOSS",
+        "inSteadyState": True,
+        "duty": "look for nodes that left",
+        "because": "confirmed",
+        "removingApps": False,
+        "daemonBehindS": 900.0,
+        "lastSweep": {"ageS": 30.0, "suspects": 2, "evicted": ["1.1.1.1"], "kept": [], "skipped": None},
+    },
+    "registry": {
+        "scannedHeight": 2_099_000,
+        "isSynced": False,
+        "scan": {"phase": "blocks", "done": 5, "total": 10, "perSecond": 12.5, "leftS": 61.0},
+        "payments": 4,
+        "missing": 2,
+        "unreachable": 1,
+        "inForce": 3,
+        "hashSync": {"phase": "messages", "done": 10, "total": 10, "perSecond": 1.0, "leftS": 0.0},
+    },
     "apps": {"names": 2, "locations": 5},
     "events": {"lastId": 3},
     "loopLag": {"lastMs": 0.1, "p99Ms": 1.25, "maxMs": 4.0, "maxEverMs": 9.0, "samples": 100},
@@ -221,9 +250,45 @@ def test_status_for_people(node: Node, capsys: Any) -> None:
     assert "waits for  answers of peers: 2 more about running apps" in out
     assert "           the right to send" in out
     assert "penalty    11: no message" in out
+    assert "boot       apps started again: away for 60 s, all checks passed" in out
+    assert "           db_shop: no such image" in out
+    assert "network    network loss" in out
+    assert "daemon     behind for 15 min" in out
+    assert "last sweep 2 not listed, 1 evicted, 30 s ago" in out
+    assert "registry   3 specifications in force, read to block 2099000, 2 of 4 messages missing" in out
+    assert "1 of them given up" in out
+    assert "reading    5 of 10 blocks, 12.5 a second, 1 min 1 s left" in out
+    assert "fetching" not in out, "that is done"
     assert "peers    backoff  essential" in out
     assert "12  gossip  verify  bad_signature" in out
     assert "\x1b" not in out, "control characters of others never reach the terminal"
+
+
+def test_status_says_what_is_not_in_order(node: Node, capsys: Any) -> None:
+    monitor = {**STATUS["monitor"], "inSteadyState": False, "duty": "remove all apps", "because": "penalty"}
+    node.answers["/trionode/status"] = {
+        **STATUS,
+        "node": {
+            **STATUS["node"],
+            "dosSources": {"peers": 0.13},
+            "dos": {"dosState": 0.13, "dosMessage": None},
+        },
+        "boot": {**STATUS["boot"], "settled": False, "action": None, "waitsFor": "data"},
+        "monitor": {
+            **monitor,
+            "daemonBehindS": None,
+            "lastSweep": {**STATUS["monitor"]["lastSweep"], "skipped": "the own network is not sound"},
+        },
+        "registry": {**STATUS["registry"], "scannedHeight": None, "payments": 0},
+    }
+    assert call(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "penalty    0.13: from peers 0.13" in out
+    assert "boot       decision waits for the app data" in out
+    assert "network    network loss, not long enough connected to judge" in out
+    assert "monitor    no apps here: penalty" in out
+    assert "last sweep skipped: the own network is not sound" in out
+    assert "registry" not in out
 
 
 def test_status_of_a_node_that_knows_nothing_yet(node: Node, capsys: Any) -> None:

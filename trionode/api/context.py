@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 from trionode.api.probe import Probe
 from trionode.api.registryports import RegistryParts
+from trionode.api.watching import BootPort, WatchPort
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.appstate.explain import Step
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.peers.closecodes import Direction
 from trionode.peers.discovery import Source
+from trionode.peers.table import HistoryRecord
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -61,6 +63,11 @@ class TablePort(Protocol):
     def inbound(self) -> int: ...
 
     def __contains__(self, key: str) -> bool: ...
+
+    @property
+    def history(self) -> Iterable[HistoryRecord]:
+        """The last connects and disconnects, oldest first."""
+        ...
 
     def distinct_ips(self, direction: Direction) -> int: ...
 
@@ -214,3 +221,5 @@ class ApiContext:
     lag: LagStats | None = None
     observer: ObserverPort | None = None
     orchestrator: OrchestratorPort | None = None
+    boot: BootPort | None = None
+    watch: WatchPort | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from trionode.cli import status_observer
+from trionode.cli import status_life, status_observer
 from trionode.cli.client import NodeApi, api_of, api_option
 from trionode.cli.render import duration, line, repeat, show_json, table
 
@@ -84,9 +84,13 @@ def _node(found: dict[str, Any]) -> None:
         f"{peers['inbound']} in ({peers['inboundIps']} addresses)",
     )
     line("apps", f"{apps['names']} names, {apps['locations']} locations")
+    status_life.overview(found)
     dos = node["dos"]
     if dos["dosState"] or dos["dosMessage"]:
-        line("penalty", f"{dos['dosState']}: {dos['dosMessage'] or 'no message'}")
+        sources = node.get("dosSources") or {}
+        parts = ", ".join(f"{name} {amount:g}" for name, amount in sources.items())
+        told = dos["dosMessage"] or (f"from {parts}" if parts else "no message")
+        line("penalty", f"{dos['dosState']}: {told}")
 
 
 def _phase(found: dict[str, Any]) -> None:

@@ -96,7 +96,10 @@ async def clock_drift(call: Call) -> Answer:
 
 
 async def network_health(call: Call) -> Answer:
-    return data({"status": "UNKNOWN", "inSteadyState": None, "history": []})
+    watch = call.context.watch
+    if watch is None:
+        return data({"status": "UNKNOWN", "inSteadyState": None, "history": []})
+    return data(watch.network_health())
 
 
 async def info(call: Call) -> Answer:

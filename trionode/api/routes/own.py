@@ -18,6 +18,7 @@ from trionode.api.dates import iso
 from trionode.api.route import Param, Route, list_of
 from trionode.api.routes.locations import location_rows
 from trionode.api.routes.peers import target_of
+from trionode.api.watching import boot_document, monitor_document, registry_document
 from trionode.appstate.explain import Step
 
 EVENTS_LIMIT = 10_000
@@ -54,6 +55,7 @@ async def status(call: Call) -> Answer:
                 "rank": entry.rank if entry is not None else None,
                 "lastConfirmedHeight": entry.last_confirmed_height if entry is not None else None,
                 "dos": context.dos.snapshot(),
+                "dosSources": context.dos.sources(),
             },
             "chain": {
                 "reachable": chain.daemon_reachable,
@@ -75,6 +77,9 @@ async def status(call: Call) -> Answer:
             "orchestrator": (
                 None if context.orchestrator is None else context.orchestrator.status.document()
             ),
+            "boot": boot_document(context.boot),
+            "monitor": monitor_document(context.watch),
+            "registry": await registry_document(context.registry),
             "apps": {"names": len(index.names()), "locations": len(index)},
             "events": {"lastId": context.bus.last_id},
             "observer": None if context.observer is None else context.observer.document(),

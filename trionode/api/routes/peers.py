@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trionode.api.answers import Answer, ApiFailure, data, success
 from trionode.api.call import Call
+from trionode.api.levels import Level
 from trionode.api.route import (
     BOOLEAN,
     INTEGER,
@@ -19,6 +22,7 @@ from trionode.api.route import (
 )
 from trionode.errors import PeerError, WireError
 from trionode.peers.discovery import Source
+from trionode.peers.table import HISTORY_RECORDS, HistoryRecord
 from trionode.wire.address import is_ipv4, split_address
 
 PEER = object_of(
@@ -45,6 +49,10 @@ PEER = object_of(
     reconnects=INTEGER,
 )
 UNSTABLE = object_of(ip=STRING, port=STRING, disconnects=INTEGER, firstDisconnect=NUMBER)
+HISTORY = {
+    "type": "object",
+    "required": ["timestamp", "event", "ip", "port", "direction", "source"],
+}
 TOPOLOGY = object_of(reporters=INTEGER, knownPeers=INTEGER, topology={"type": "object"})
 
 
@@ -80,6 +88,36 @@ async def peers(call: Call) -> Answer:
 
 async def unstable_nodes(call: Call) -> Answer:
     return data(call.context.peers.table.unstable())
+
+
+async def peer_history(call: Call) -> Answer:
+    """Connects and disconnects, the newest first, filtered."""
+    wanted_ip, wanted_event, wanted_code = call.text("ip"), call.text("event"), call.text("code")
+    limit = call.number("limit", default=HISTORY_RECORDS, low=1, high=HISTORY_RECORDS)
+    since_ms = call.number("since", default=0, low=0, high=10**15 - 1)
+    found: list[dict[str, Any]] = []
+    for record in reversed(list(call.context.peers.table.history)):
+        if record.at_ms <= since_ms or len(found) == limit:
+            break
+        here = wanted_ip in ("", record.ip, f"{record.ip}:{record.port}")
+        code = "" if record.code is None else str(record.code)
+        if here and wanted_event in ("", record.event) and wanted_code in ("", code):
+            found.append(_history_row(record))
+    return data(found)
+
+
+def _history_row(record: HistoryRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "timestamp": record.at_ms,
+        "event": record.event,
+        "ip": record.ip,
+        "port": record.port,
+        "direction": record.direction,
+        "source": record.source,
+    }
+    if record.event == "disconnect":
+        row.update(code=record.code, reason=record.reason)
+    return row
 
 
 async def topology(call: Call) -> Answer:
@@ -184,6 +222,22 @@ ROUTES = (
         "peers",
         cache_s=30,
         result=list_of(UNSTABLE),
+    ),
+    Route(
+        "/flux/peerhistory",
+        peer_history,
+        "The last connects and disconnects, newest first",
+        "peers",
+        level=Level.ADMIN_OR_TEAM,
+        cache_s=5,
+        params=(
+            Param("ip", "Only of this ip or ip:port", query_only=True),
+            Param("code", "Only disconnects with this close code", query_only=True),
+            Param("event", "connect or disconnect", query_only=True),
+            Param("limit", "At most so many", kind="integer", query_only=True),
+            Param("since", "Only after this time in ms", kind="integer", query_only=True),
+        ),
+        result=list_of(HISTORY),
     ),
     Route("/flux/topology", topology, "Links as reported by peers", "peers", cache_s=5, result=TOPOLOGY),
     Route(
