@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+import trio
+
 from network.env import BootContext
 from trionode.devnet.layout import NodePlace
+from trionode.hosting.heartbeat import META_KEY
+from trionode.lifecycle.boot import AliveRecord
+from trionode.runtime.clock import SystemClock
+from trionode.store.open import FILE_NAME
+from trionode.store.sqlite import open_sqlite
 
 
 def own_boot_id(place: NodePlace) -> str:
@@ -12,5 +20,26 @@ def own_boot_id(place: NodePlace) -> str:
 
 
 def prepare(place: NodePlace, context: BootContext | None) -> None:
-    """Write the boot id file, and the heartbeat of an earlier run unless it is the first boot."""
+    """Write the boot id file, and the heartbeat of an earlier run unless it is the first boot.
+
+    `running`: alive until now, only the process is new. `rebooted`: another boot id, and a clean stop just
+    now. `firstBoot` or None: no heartbeat. A mapping gives `downtime_s`, `rebooted` and `clean`.
+    """
     place.boot_id.write_text(own_boot_id(place) + "\n", "ascii")
+    if context is None or context == "firstBoot":
+        return
+    if isinstance(context, str):
+        context = {"rebooted": context == "rebooted", "clean": context == "rebooted"}
+    record = AliveRecord(
+        last_alive=SystemClock().now_ms() - round(context.get("downtime_s", 0) * 1000),
+        machine_boot_id="old-boot-id" if context["rebooted"] else own_boot_id(place),
+        shutdown_reason="sigterm" if context["clean"] else None,
+    )
+    data = place.folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+
+    async def store() -> None:
+        async with open_sqlite(data / FILE_NAME) as opened:
+            await opened.put_meta(META_KEY, msgspec.json.encode(record).decode())
+
+    trio.run(store)

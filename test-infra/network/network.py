@@ -6,6 +6,7 @@ each test and reads the events of all nodes while it lasts.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -116,6 +117,7 @@ class Network:
             place.number: NodeProcess(place, self.namespace) for place in self.layout.nodes[: env.nodes]
         }
         self._helpers: list[Running] = []
+        self._numbers = itertools.count(1)
 
     def __enter__(self) -> Network:
         try:
@@ -134,6 +136,15 @@ class Network:
         async with trio.open_nursery() as nursery:
             yield Connected(self, nursery)
             nursery.cancel_scope.cancel(reason="the test has ended")
+
+    async def command_line(self, node: Node, *words: str) -> str:
+        """What `trionode WORDS` prints when it is told to ask that node."""
+        log = self.layout.folder / f"cli-{next(self._numbers)}.log"
+        command = module_command("trionode", "--config", str(node.place.config), *words)
+        code = await Running(command, log, self.namespace).ended()
+        text = log.read_text("utf-8")
+        assert code == 0, (words, code, text)
+        return text
 
     def run(self, scenario: Callable[[Connected], Awaitable[None]]) -> None:
         """Run `scenario` on the connected network; for tests that make a network of their own."""
@@ -173,7 +184,11 @@ class Network:
 
     def _own_settings(self) -> dict[str, Any]:
         services = f"http://{self.services_ip}:3000"
+        others = self.env.nodes - 1
         return {
+            # A small network has few links; registering an app asks for this many.
+            "peers.min_outbound": max(1, min(4, others // 2)),
+            "peers.min_inbound": max(1, min(2, others // 4)),
             "peers.discovery_autostart": self.env.discovery,
             "services.lists_url": services,
             "services.releases_url": services,

@@ -23,6 +23,7 @@ UP_WITHIN_S = 90.0
 LOOK_EVERY_S = 0.1
 SHOWN_EVENTS = 25
 SHOWN_LOG_CHARS = 4000
+SHOWN_ANSWER_CHARS = 2000
 
 
 class NodeProcess:
@@ -206,7 +207,8 @@ class Node:
                 except Unanswered as error:
                     found = error
                 await trio.sleep(LOOK_EVERY_S)
-        raise AssertionError(f"{self} {path}: not within {within_s:g} s, last {found!r}\n{self.log_tail()}")
+        shown = repr(found)[:SHOWN_ANSWER_CHARS]
+        raise AssertionError(f"{self} {path}: not within {within_s:g} s, last {shown}\n{self.log_tail()}")
 
     async def sign_in(self, person: NodeKey) -> str:
         """Sign in; the session for later requests."""

@@ -10,6 +10,7 @@ import trio
 from syncworld import HEIGHT, Bench, payment, registration, served_row
 
 from trionode.errors import StoreError
+from trionode.registry.messages import message_document
 from trionode.registry.rows import HashRow
 from trionode.sync.source import SourceError
 
@@ -323,3 +324,16 @@ async def test_a_store_that_fails_ends_the_run_with_its_error(
     with pytest.raises(StoreError, match="disk full"):
         await bench.sync.sync_missing()
     assert not bench.sync.is_running
+
+
+@pytest.mark.trio
+async def test_a_paid_message_that_still_waits_as_an_unpaid_one_is_promoted(
+    autojump_clock: Any, bench: Bench
+) -> None:
+    message = registration("App0")
+    await bench.registry.ingest_temporary(message_document(message))
+    await bench.store.add_hashes([payment(message, 0)])
+    bench.peers.add("20.0.0.1")
+    report = await bench.sync.sync_missing()
+    assert (report.resolved, report.missing) == (1, 0)
+    assert not bench.peers.requests, "nobody is asked for what is here"
