@@ -210,6 +210,18 @@ class Node:
         shown = repr(found)[:SHOWN_ANSWER_CHARS]
         raise AssertionError(f"{self} {path}: not within {within_s:g} s, last {shown}\n{self.log_tail()}")
 
+    async def orchestrator(self) -> dict[str, Any]:
+        """Phase, counted blocks and what the node waits for."""
+        return dict((await self.data("/trionode/status"))["orchestrator"])
+
+    async def in_phase(self, phase: str, within_s: float) -> None:
+        """Wait until the node is in that phase; for the start of a test, never for its outcome."""
+        await self.until("/trionode/status", lambda s: s["orchestrator"]["phase"] == phase, within_s)
+
+    async def enters(self, phase: str, *, after: int | Event, within_s: float) -> Event:
+        """Wait for the change to that phase."""
+        return await self.event("orchestrator:stateChanged", after=after, within_s=within_s, to=phase)
+
     async def sign_in(self, person: NodeKey) -> str:
         """Sign in; the session for later requests."""
         phrase = (await self.ask("GET", "/id/emergencyphrase"))["data"]

@@ -1,0 +1,76 @@
+"""Suites 13 and 19: what never completes is waived after 250 counted blocks, and not one block earlier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from network import Connected, Env, Network
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+
+PHASE = "orchestrator:stateChanged"
+WAIVED_AFTER = 250
+
+
+def test_19_a_pair_that_never_has_two_peers_is_ready_at_the_250th_block(tmp_path: Path) -> None:
+    async def scenario(net: Connected) -> None:
+        node = net[1]
+        await node.in_phase("SYNCING", 30)
+        await node.event("messageCapability:changed", after=0, within_s=30, capable=True)
+        counted = (await node.orchestrator())["blocks"]
+        mark = await node.mark()
+        height = await net.chain.mine(WAIVED_AFTER - 1 - counted)
+        await node.event("block:processed", after=mark, within_s=120, height=height)
+        await node.until("/trionode/status", lambda s: s["orchestrator"]["blocks"] == WAIVED_AFTER - 1, 20)
+        await node.no_event(PHASE, after=mark, for_s=2, to="READY")
+        mark = await node.mark()
+        await net.chain.mine()
+        entered = await node.enters("READY", after=mark, within_s=20)
+        await node.event("spawner:resumed", after=mark, within_s=5)
+        await node.no_event("spawner:blocked", after=entered, for_s=1, reason="db_not_ready")
+
+    with Network(tmp_path, Env(nodes=2)) as network:
+        network.run(scenario)
+
+
+def test_13_a_node_without_peers_that_loses_confirmation_is_not_degraded(tmp_path: Path) -> None:
+    async def scenario(net: Connected) -> None:
+        node = net[1]
+        await node.in_phase("SYNCING", 30)
+        await node.event("confirmation:changed", after=0, within_s=20, confirmed=True)
+        mark = await node.mark()
+        await net.chain.unconfirm(node.ip)
+        await node.event("confirmation:changed", after=mark, within_s=20, confirmed=False)
+        await node.no_event(PHASE, after=mark, for_s=3)
+        assert not await node.seen("spawner:paused", after=mark)
+
+    with Network(tmp_path, Env(nodes=1)) as network:
+        network.run(scenario)
+
+
+def test_13_resyncing_with_peers_that_do_not_serve_ends_with_the_blocks(tmp_path: Path) -> None:
+    """Peers serve a node once in a long while; what it cannot get again is waived."""
+
+    async def scenario(net: Connected) -> None:
+        node = net[1]
+        await net.chain.start_ticker()
+        for one in net.nodes:
+            await one.in_phase("READY", 90)
+        await net.chain.stop_ticker()
+        mark = await node.mark()
+        for other in net.others(node):
+            other.cut()
+        degraded = await node.enters("DEGRADED", after=mark, within_s=30)
+        for other in net.others(node):
+            other.mend()
+        resyncing = await node.enters("RESYNCING", after=degraded, within_s=60)
+        await node.event("hashSync:complete", after=resyncing, within_s=30)
+        await node.no_event(PHASE, after=resyncing, for_s=2, to="READY")
+        await net.chain.mine(WAIVED_AFTER + 50)
+        await node.enters("READY", after=resyncing, within_s=30)
+
+    # Everybody was asked once at the start, so that nobody serves a second time.
+    settings = {"state_sync.serve_interval_s": 3600.0, "state_sync.min_completions": 2}
+    with Network(tmp_path, Env(nodes=3, overrides=settings, ticker_s=1.0)) as network:
+        network.run(scenario)
