@@ -14,6 +14,7 @@ import trio
 from trionode.appstate.source import Source as SignedSource
 from trionode.config.observer import ObserverSettings
 from trionode.observer.answers import LOCATIONS_PATH, ToldLocation, read_locations
+from trionode.observer.counting import count
 from trionode.observer.facts import ObservedFacts
 from trionode.observer.reading import Reader
 from trionode.observer.sources import Source
@@ -87,7 +88,7 @@ class Bootstrap:
                 nursery.start_soon(ask, source)
         if not ballots:
             return 0
-        vote = await trio.to_thread.run_sync(agreed_locations, ballots, abandon_on_cancel=True)
+        vote = await count(agreed_locations, ballots)
         nodes = self._facts.nodes
         rows = [row for row in vote.rows if not len(nodes) or nodes.by_address(row[0].ip) is not None]
         taken = self._unverified.put(rows, vote.answered, self._clock.now_ms(), self._signed)

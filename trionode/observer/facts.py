@@ -10,12 +10,13 @@ Published: `chain:nodes`, `chain:height`, `observer:round` after each reading of
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import trio
 
 from trionode.config.observer import ObserverSettings
 from trionode.observer.answers import CHAIN_PATH, NODES_PATH, read_height, read_nodes
+from trionode.observer.counting import count
 from trionode.observer.reading import Reader
 from trionode.observer.sources import Source, SourceBook
 from trionode.observer.votes import (
@@ -159,7 +160,7 @@ class ObservedFacts:
         return {source.key: source.entries for source in self.book if source.told_in_round == self.rounds}
 
     async def _vote(self) -> NodeVote | None:
-        ballots, vote = await trio.to_thread.run_sync(_counted, self._ballots(), abandon_on_cancel=True)
+        ballots, vote = await count(_counted, self._ballots())
         for source in self.book:
             source.entries = ballots.get(source.key, source.entries)
         return vote
@@ -293,7 +294,7 @@ class ObservedFacts:
 
 
 def _counted(
-    ballots: dict[str, tuple[NodeEntry, ...]],
+    ballots: Mapping[str, Sequence[NodeEntry]],
 ) -> tuple[dict[str, tuple[NodeEntry, ...]], NodeVote | None]:
-    ballots = shared(ballots)
-    return ballots, agreed_nodes(ballots)
+    kept = shared(ballots)
+    return kept, agreed_nodes(kept)

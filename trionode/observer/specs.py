@@ -6,11 +6,14 @@ than three answers there are none: half a registry would be taken for a whole on
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import trio
 
 from trionode.config.observer import ObserverSettings
 from trionode.errors import WireError
 from trionode.observer.answers import SPECS_PATH, ToldSpec, read_specs
+from trionode.observer.counting import count
 from trionode.observer.facts import ObservedFacts
 from trionode.observer.reading import Reader
 from trionode.observer.sources import Source
@@ -77,7 +80,7 @@ class Specs:
         async with trio.open_nursery() as nursery:
             for source in self._facts.book:
                 nursery.start_soon(ask, source)
-        ballots, rows = await trio.to_thread.run_sync(_counted, ballots, abandon_on_cancel=True)
+        ballots, rows = await count(_counted, ballots)
         self.told_by = len(ballots)
         # Lists of those who are not asked any more are forgotten.
         self._kept = {key: (self._kept[key][0], told) for key, told in ballots.items()}
@@ -107,13 +110,13 @@ class Specs:
 
 
 def _counted(
-    ballots: dict[str, tuple[ToldSpec, ...]],
+    ballots: Mapping[str, Sequence[ToldSpec]],
 ) -> tuple[dict[str, tuple[ToldSpec, ...]], list[CurrentSpec] | None]:
-    ballots = shared(ballots)
-    agreed = agreed_specs(ballots)
+    kept = shared(ballots)
+    agreed = agreed_specs(kept)
     if agreed is None:
-        return ballots, None
-    return ballots, [row for spec in agreed if (row := _row(spec)) is not None]
+        return kept, None
+    return kept, [row for spec in agreed if (row := _row(spec)) is not None]
 
 
 def _row(spec: ToldSpec) -> CurrentSpec | None:
