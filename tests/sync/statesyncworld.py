@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from trionode.config.tree import Settings, StoreSettings
+from trionode.errors import StoreError
 from trionode.peers.link import CAPABILITIES, Hello, Link, LinkClosed, PeerTransport
 from trionode.peers.service import PeerService
 from trionode.runtime.bus import EventBus
@@ -131,10 +132,21 @@ class Node:
     async def run(self, serve: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[None]) -> None:
         """Live until cancelled; `serve(handler)` listens."""
         async with trio.open_nursery() as nursery:
-            for service in (self.log, self.peers, self.sync, self.server):
+            await nursery.start(self._keep_log)
+            for service in (self.peers, self.sync, self.server):
                 await nursery.start(service.run)
             await nursery.start(serve, self.peers.handle_inbound)
             task_status.started()
+
+    async def _keep_log(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """The event log, started again after a failure as the supervisor does it."""
+        while True:
+            try:
+                await self.log.run(task_status=task_status)
+            except StoreError:
+                self.counters.add("log.restarts")
+                task_status = trio.TASK_STATUS_IGNORED
+                await trio.sleep(0.5)
 
     def told(self, name: str) -> list[dict[str, Any]]:
         return [dict(event.data) for event in self.bus.replay() if event.name == name]

@@ -28,9 +28,7 @@ ADDRESSES = 2_600
 
 
 def announcement(ip: str, key: NodeKey, now_ms: int) -> Envelope:
-    apps = [
-        {"name": f"app{n}ü", "hash": n * 64, "runningSince": "2025-10-01T00:00:00.000Z"} for n in "123"
-    ]
+    apps = [{"name": f"app{n}ü", "hash": n * 64, "runningSince": "2025-10-01T00:00:00.000Z"} for n in "123"]
     data = {"type": "fluxapprunning", "version": 2, "apps": apps, "ip": ip, "broadcastedAt": now_ms}
     return seal(data | {"osUptime": 1234.56, "staticIp": False}, key, now_ms)
 

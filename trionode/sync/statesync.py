@@ -60,6 +60,8 @@ CLOCK_TOLERANCE_MS = 120_000
 """A peer whose clock is further off refuses our request, so no answer is signed this long before it."""
 
 STORE_ATTEMPTS = 2
+STORE_PAUSE_S = 1.0
+"""Lets the failing log go down; the next attempt then waits until it is up again."""
 
 DoneListener = Callable[[SyncKind, str], None]
 
@@ -304,6 +306,7 @@ class StateSync:
                 # the log reloads itself from the store, and folding in twice changes nothing
                 if attempt == STORE_ATTEMPTS:
                     raise
+                await trio.sleep(STORE_PAUSE_S)
 
     def _ended(self, line: _Line, chunk_kind: int) -> None:
         line.ended.add(chunk_kind)
