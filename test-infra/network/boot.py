@@ -26,8 +26,12 @@ def prepare(place: NodePlace, context: BootContext | None) -> None:
     now. `firstBoot` or None: no heartbeat. A mapping gives `downtime_s`, `rebooted` and `clean`.
     """
     place.boot_id.write_text(own_boot_id(place) + "\n", "ascii")
-    if context is None or context == "firstBoot":
-        return
+    if context is not None and context != "firstBoot":
+        trio.run(leave_heartbeat, place, context)
+
+
+async def leave_heartbeat(place: NodePlace, context: BootContext) -> None:
+    """Put the heartbeat of such a last run into the store of a node that does not run."""
     if isinstance(context, str):
         context = {"rebooted": context == "rebooted", "clean": context == "rebooted"}
     record = AliveRecord(
@@ -37,9 +41,5 @@ def prepare(place: NodePlace, context: BootContext | None) -> None:
     )
     data = place.folder / "data"
     data.mkdir(parents=True, exist_ok=True)
-
-    async def store() -> None:
-        async with open_sqlite(data / FILE_NAME) as opened:
-            await opened.put_meta(META_KEY, msgspec.json.encode(record).decode())
-
-    trio.run(store)
+    async with open_sqlite(data / FILE_NAME) as store:
+        await store.put_meta(META_KEY, msgspec.json.encode(record).decode())

@@ -86,7 +86,7 @@ class Connected:
             answer = await node.ask("GET", "/flux/startdiscovery", session=session)
             assert answer["status"] == "success", answer
 
-    async def every(self, name: str, *, after: dict[int, int], within_s: float, **wanted: Any) -> None:
+    async def every(self, name: str, /, *, after: dict[int, int], within_s: float, **wanted: Any) -> None:
         """Wait until every node that `after` names has published such an event."""
         async with trio.open_nursery() as nursery:
             for number, bound in after.items():

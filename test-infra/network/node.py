@@ -138,7 +138,7 @@ class Node:
         return int((await self.data("/trionode/status"))["events"]["lastId"])
 
     async def event(
-        self, name: str, *, after: int | Event, within_s: float, where: Wanted | None = None, **wanted: Any
+        self, name: str, /, *, after: int | Event, within_s: float, where: Wanted | None = None, **wanted: Any
     ) -> Event:
         """The first event behind `after` with these members; waits for it, fails when it does not come."""
         bound = after.id if isinstance(after, Event) else after
@@ -155,7 +155,7 @@ class Node:
             f"{shown}\n{self.log_tail()}"
         )
 
-    async def no_event(self, name: str, *, after: int | Event, for_s: float, **wanted: Any) -> None:
+    async def no_event(self, name: str, /, *, after: int | Event, for_s: float, **wanted: Any) -> None:
         """Fails when such an event is there or comes within that time."""
         try:
             found = await self.event(name, after=after, within_s=for_s, **wanted)
