@@ -33,7 +33,7 @@ def want_first_run(turn: Turn) -> None:
     """Begin a first run, as soon as no other is under way and peers were waited for."""
     state = turn.state
     if state.run is not None:
-        turn.set(is_run_wanted=state.run.kind != "first")
+        turn.set(is_run_wanted=state.is_run_wanted or state.run.kind != "first")
     elif not (state.peer_grace_over or state.enough_peers):
         turn.set(is_held_for_peers=True)
     else:
@@ -91,8 +91,11 @@ def _begin_waiting_run(turn: Turn) -> None:
         _wished_run(turn, force=state.wish == "force")
     elif state.is_run_wanted:
         turn.set(is_run_wanted=False)
-        if not state.hash_done and _first_run_allowed(state):
-            want_first_run(turn)
+        if not state.hash_done:
+            if _first_run_allowed(state):
+                want_first_run(turn)
+        elif not (state.db_done or state.rebuilding):
+            _retry_later(turn)
 
 
 def _wished_run(turn: Turn, *, force: bool) -> None:
@@ -132,7 +135,9 @@ def hash_sync_failed(turn: Turn, event: HashSyncFailed) -> None:
     if run is None:
         return
     if run.kind == "first":
-        will_retry = run.attempt < turn.facts.max_retries and turn.state.phase is not Phase.DEGRADED
+        next_waits = turn.state.is_run_wanted
+        is_last = run.attempt >= turn.facts.max_retries or turn.state.phase is Phase.DEGRADED
+        will_retry = next_waits or not is_last
         turn.publish(
             "hashSync:failed",
             attempt=run.attempt,
@@ -140,15 +145,20 @@ def hash_sync_failed(turn: Turn, event: HashSyncFailed) -> None:
             willRetry=will_retry,
             error=event.error,
         )
-        if will_retry:
-            _retry_later(turn)
-        elif turn.state.phase is not Phase.DEGRADED:
-            # Ours: when the blocks have waived it, the messages are still wanted.
-            facts = turn.facts
-            pause = (turn.state.waive_after or facts.ready_after_blocks) + facts.recheck_blocks
-            turn.set(next_retry_height=turn.state.tip + pause)
+        if turn.state.phase is not Phase.DEGRADED and not next_waits:
+            _after_failure(turn, will_retry=will_retry)
     check(turn)
     _begin_waiting_run(turn)
+
+
+def _after_failure(turn: Turn, *, will_retry: bool) -> None:
+    state, facts = turn.state, turn.facts
+    if will_retry or (state.hash_done and not state.db_done):
+        _retry_later(turn)
+    else:
+        # Ours: when the blocks have waived them, the messages are still wanted.
+        pause = (state.waive_after or facts.ready_after_blocks) + facts.recheck_blocks
+        turn.set(next_retry_height=state.tip + pause)
 
 
 def _retry_later(turn: Turn) -> None:

@@ -107,6 +107,8 @@ def _take_all_back(turn: Turn) -> None:
 def _resync(turn: Turn) -> None:
     turn.do(LookForPeers())
     hashes.want_first_run(turn)
+    if turn.state.attempt == 0:  # one of the time before is under way; should it fail, another follows
+        turn.set(is_run_wanted=True)
     hashes.check(turn)
 
 
