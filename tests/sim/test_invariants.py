@@ -10,7 +10,7 @@ import pytest
 
 from trionode.appstate.changes import DeleteEvent, PutEvent
 from trionode.appstate.facts import fact_of
-from trionode.hosting.port import RunningApp
+from trionode.hosting.port import APPS_CHANGED, RunningApp
 from trionode.peers.outbox import Tier
 from trionode.sim.scenario import RunFailed, Scenario, ScenarioError, run_scenario
 from trionode.sim.scenarios import scenario_named
@@ -118,7 +118,8 @@ def test_an_index_that_is_not_the_fold_of_its_log(fault: str) -> None:
         if fault == "lost":
             node.running.log.state.apply(DeleteEvent(row.key))
         else:
-            invented = msgspec.structs.replace(row, ip="20.9.9.9")
+            # at a listed address, else the next eviction sweep would mend the index
+            invented = msgspec.structs.replace(row, ip=world.nodes[5].address)
             node.running.log.state.apply(PutEvent(invented, fact_of(invented)))
         await world.sleep(700)
 
@@ -134,8 +135,10 @@ def test_a_crashed_node_ends_the_run_with_its_name() -> None:
         def broken() -> tuple[RunningApp, ...]:
             raise ZeroDivisionError("a bug in the engine")
 
-        world.nodes[2].apps.apps = broken  # type: ignore[method-assign]
         world.start_apps(*world.nodes)
+        node = world.nodes[2]
+        node.apps.apps = broken  # type: ignore[method-assign]
+        node.running.bus.publish(APPS_CHANGED, {"names": []})
         await world.sleep(60)
 
     message = failure_of(story).message
