@@ -35,6 +35,7 @@ from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HARD_EXIT_S, HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
 from trionode.store.appregistry_judges import ProcessJudges
+from trionode.store.faults import with_faults
 from trionode.store.open import open_registry_store, open_store
 from trionode.sync.source import HttpSource
 from trionode.wire.keys import NodeKey
@@ -59,6 +60,9 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     folder = data_dir(settings)
     async with AsyncExitStack() as stack:
         transport = WsTransport(settings.peers, bind_host=bind_host)
+        registry_store = await stack.enter_async_context(open_registry_store(settings.store, folder))
+        if settings.api.test_controls:
+            registry_store = with_faults(registry_store)
         parts = NodeParts(
             settings=settings,
             key=key,
@@ -68,7 +72,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             daemon=stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip)),
             bench=stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip)),
             store=await stack.enter_async_context(open_store(settings.store, folder)),
-            registry_store=await stack.enter_async_context(open_registry_store(settings.store, folder)),
+            registry_store=registry_store,
             os_uptime_s=os_uptime_s,
             bulk_source=HttpSource(source_ip=source_ip),
             judges=ProcessJudges,

@@ -222,7 +222,8 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     test_controls: Annotated[
         bool,
         about(
-            "let the team set the penalty state (test networks)", original="testEventStream (default false)"
+            "let the team set the penalty state and make store reads fail (test networks)",
+            original="testEventStream (default false)",
         ),
     ] = False
     event_ring: Annotated[int, about("events kept for late readers", ge=1, le=1_000_000)] = 1024

@@ -11,6 +11,7 @@ from trionode.api.route import MESSAGE, Field, Param, Route
 from trionode.api.routes.peers import IP, dialled, target_of
 from trionode.errors import TrionodeError, WireError
 from trionode.peers.closecodes import Direction
+from trionode.store.faults import FaultyRegistryStore
 from trionode.wire import jsjson
 from trionode.wire.address import peer_key
 
@@ -30,6 +31,20 @@ async def set_dos_state(call: Call) -> Answer:
     dos = call.context.dos
     dos.set(state, text or None, announce=True)
     return success({"dosState": state, "dosMessage": text or None})
+
+
+async def fail_hash_lookups(call: Call) -> Answer:
+    """Test networks only, like `set_dos_state`: hash sync runs begin with a read that fails."""
+    store = call.context.registry.store
+    if not call.context.settings.api.test_controls or not isinstance(store, FaultyRegistryStore):
+        raise ApiFailure("Not enabled on this node", http_status=404)
+    if not call.allowed(Level.TEAM):
+        raise ApiFailure("Unauthorized. Access denied.", name="Unauthorized", number=401)
+    count = call.body.get("count")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ApiFailure("count must be a whole number of at least 0")
+    store.fail_next(count)
+    return success(f"The next {count} looks for missing messages will fail")
 
 
 async def start_discovery(call: Call) -> Answer:
@@ -89,6 +104,16 @@ ROUTES = (
         "operator",
         method="POST",
         body=(Field("dosState", "number"), Field("dosMessage", "string", required=False)),
+        result=MESSAGE,
+        rare_statuses=(404,),
+    ),
+    Route(
+        "/trionode/failhashlookups",
+        fail_hash_lookups,
+        "Test networks only: make the next looks for missing messages fail (level: team)",
+        "operator",
+        method="POST",
+        body=(Field("count", "integer"),),
         result=MESSAGE,
         rare_statuses=(404,),
     ),
