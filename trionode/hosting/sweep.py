@@ -41,6 +41,7 @@ from trionode.runtime.logs import get_logger
 from trionode.wire.address import split_address
 from trionode.wire.nodelist import NodeList
 
+SLICE_ADDRESSES = 1000
 CONTROLS = 3
 """Listed nodes asked beside the suspects: one that answers proves that our questions get out."""
 
@@ -137,13 +138,8 @@ class Sweep:
         problem = await self._list_problem()
         if problem:
             return SweepReport(skipped=problem)
-        facts, index = self._facts, self._log.index
-        addresses = index.addresses()
-        found = suspects(
-            ((source, [row.ip for row in index.locations(ip=source)]) for source in addresses),
-            facts.nodes,
-            facts.own_address,
-        )
+        addresses = self._log.index.addresses()
+        found = await self._suspects(addresses)
         mass, mass_before = is_mass_departure(len(found), len(addresses)), self._mass_before
         self._mass_before = mass
         if mass and not mass_before:
@@ -154,6 +150,19 @@ class Sweep:
         if not self._is_sound():
             return SweepReport(len(found), skipped="the own network broke down meanwhile")
         return await self._carry_out(found, verdicts)
+
+    async def _suspects(self, addresses: Sequence[str]) -> list[Suspect]:
+        """In slices: there are thousands of addresses, and other tasks have work to do."""
+        nodes, own, index = self._facts.nodes, self._facts.own_address, self._log.index
+        found: list[Suspect] = []
+        for start in range(0, len(addresses), SLICE_ADDRESSES):
+            rows = (
+                (source, [row.ip for row in index.locations(ip=source)])
+                for source in addresses[start : start + SLICE_ADDRESSES]
+            )
+            found += suspects(rows, nodes, own)
+            await trio.lowlevel.checkpoint()
+        return found
 
     async def _list_problem(self) -> str:
         """Why the node list is no ground to evict anybody now; empty when it is one."""

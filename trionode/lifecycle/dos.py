@@ -55,7 +55,8 @@ def message_of(penalty: Penalty, amount: float) -> str | None:
 
 def collides(entries: Iterable[NodeEntry], address: str, own_key: str) -> bool:
     """Whether the address belongs to another node: the one that is listed longest there has it."""
-    there = [entry for entry in entries if same_address(entry.ip, address)]
+    ip = address.partition(":")[0]
+    there = [entry for entry in entries if entry.ip.startswith(ip) and same_address(entry.ip, address)]
     if not there:
         return False
     return min(there, key=lambda entry: entry.added_height).pubkey != own_key

@@ -98,9 +98,9 @@ def suspects(
     found = []
     for source, served in rows:
         addresses = dict.fromkeys(served)
-        if not addresses or own in (with_port(source), *map(with_port, addresses)):
+        if not addresses or any(nodes.by_address(address) is not None for address in addresses):
             continue
-        if any(nodes.by_address(address) is not None for address in addresses):
+        if own in (with_port(source), *map(with_port, addresses)):
             continue
         found.append(Suspect(source, next(iter(addresses))))
     return sorted(found)
