@@ -17,7 +17,7 @@ import trio
 from trionode.devnet import layout as places
 from trionode.devnet.layout import Layout, NodePlace
 from trionode.devnet.observe import NodeView, agreed, look
-from trionode.devnet.processes import child_process, module_command
+from trionode.devnet.processes import Child, child_process, module_command
 from trionode.devnet.registering import ready_node, register_and_pay, specification
 from trionode.errors import StartupError, TrionodeError
 from trionode.runtime.clock import SystemClock
@@ -43,7 +43,7 @@ class LocalNetwork:
 
     def __init__(self, layout: Layout, starts: trio.MemorySendChannel[tuple[NodePlace, trio.Event]]) -> None:
         self.layout = layout
-        self.processes: dict[int, trio.Process] = {}
+        self.processes: dict[int, Child] = {}
         self._starts = starts
 
     async def start(self, *numbers: int) -> None:

@@ -1,0 +1,168 @@
+"""Real processes that go down with their machine, and come back: what the others are told, what is kept.
+
+A file stands in for the sign that the machine goes down, another for its boot id. The times are those of
+the real network.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from trionode.devnet.layout import NodePlace
+from trionode.devnet.network import LocalNetwork, local_network
+from trionode.devnet.observe import agreed, fetch, look
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+
+GRACE_MS = 420_000
+NODES = 4
+
+
+class Machines:
+    """The files that stand in for the machines, and the settings that name them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.going_down = folder / "going-down"
+        self.boot_id = folder / "boot-id"
+        self.boot_id.write_text("first\n", "ascii")
+        self.overrides = {
+            "appstate.time_scale": 1.0,
+            "appstate.announce_interval_s": 3600.0,
+            "system.shutdown_marker_files": [str(self.going_down)],
+            "system.shutdown_commands": False,
+            "system.boot_id_file": str(self.boot_id),
+            "system.heartbeat_interval_s": 0.5,
+        }
+
+
+async def ask(place: NodePlace, path: str) -> Any:
+    return await trio.to_thread.run_sync(fetch, place.ip, path)
+
+
+async def rows_of(network: LocalNetwork, victim: NodePlace) -> dict[int, set[tuple[str, str]]]:
+    """What every other node lists of one: apps and when they expire."""
+    found = {}
+    for place in network.layout.nodes:
+        if place is not victim:
+            rows = await ask(place, "/apps/locations")
+            found[place.number] = {(r["name"], r["expireAt"]) for r in rows if r["ip"] == victim.ip}
+    return found
+
+
+async def until(
+    network: LocalNetwork, condition: Callable[[], Awaitable[bool]], within_s: float, what: str
+) -> None:
+    """Look again and again, as processes have no other way to tell."""
+    with trio.move_on_after(within_s):
+        while True:
+            if await condition():
+                return
+            await trio.sleep(0.2)
+    logs = "\n".join(node.log.read_text("utf-8")[-2000:] for node in network.layout.nodes)
+    pytest.fail(f"not within {within_s:g} s: {what}\n{logs}")
+
+
+async def until_agreed(network: LocalNetwork) -> None:
+    async def all_agree() -> bool:
+        return agreed(network.layout, await look(network.layout))
+
+    await until(network, all_agree, 60, "all nodes agree")
+
+
+async def boot_of(place: NodePlace, within_s: float = 30) -> dict[str, Any]:
+    """The settled boot decision as the API tells it."""
+    boot: dict[str, Any] = {}
+    with trio.move_on_after(within_s):
+        while not boot.get("settled"):
+            await trio.sleep(0.2)
+            try:
+                boot = (await ask(place, "/trionode/status"))["boot"]
+            except OSError:
+                continue
+        return boot
+    pytest.fail(f"not settled within {within_s:g} s: {boot}\n{place.log.read_text('utf-8')[-3000:]}")
+
+
+def heartbeat(place: NodePlace) -> str:
+    with sqlite3.connect(place.folder / "data" / "events.sqlite") as database:
+        (text,) = database.execute("select value from meta where key = 'heartbeat'").fetchone()
+    database.close()
+    return str(text)
+
+
+@pytest.mark.trio
+async def test_a_machine_goes_down_and_comes_back(tmp_path: Path) -> None:
+    machines = Machines(tmp_path)
+    async with local_network(tmp_path, NODES, offset=80, overrides=machines.overrides) as network:
+        await until_agreed(network)
+        victim = network.layout.nodes[3]
+        before = await rows_of(network, victim)
+        assert all(len(rows) == len(victim.apps) for rows in before.values())
+
+        machines.going_down.touch()
+        began_s = trio.current_time()
+        await network.stop(victim.number)
+        took_s = trio.current_time() - began_s
+        machines.going_down.unlink()
+        assert network.processes[victim.number].returncode == 0, victim.log.read_text("utf-8")[-3000:]
+        assert took_s < 12, "a wide bound: the deadline is 11 s, and a second for the process to end"
+        assert '"shutdownReason":"sigterm"' in heartbeat(victim)
+
+        async def heard() -> bool:
+            now = await rows_of(network, victim)
+            return all(now[number] != before[number] for number in now)
+
+        await until(network, heard, 10, "everybody heard the goodbye")
+        after = await rows_of(network, victim)
+        views = set(map(frozenset, after.values()))
+        assert len(views) == 1, "everybody heard the same"
+        assert {name for name, _ in next(iter(views))} == set(victim.apps)
+        ends = {at for _, at in next(iter(views))}
+        assert len(ends) == 1, "all its rows end at one moment"
+        assert ends.isdisjoint(at for rows in before.values() for _, at in rows)
+
+        machines.boot_id.write_text("second\n", "ascii")
+        await network.start(victim.number)
+        boot = await boot_of(victim)
+        assert boot["context"]["machineRebooted"]
+        assert boot["context"]["cleanShutdown"]
+        assert 0 < boot["context"]["downtimeMs"] < GRACE_MS
+        assert boot["action"] == "reconcile"
+
+        async def announced_anew() -> bool:
+            now = await rows_of(network, victim)
+            return not any(ends & {at for _, at in rows} for rows in now.values())
+
+        await until(network, announced_anew, 60, "the apps are announced anew")
+        assert all(len(rows) == len(victim.apps) for rows in (await rows_of(network, victim)).values())
+
+
+@pytest.mark.trio
+async def test_a_process_that_is_killed_or_restarted_says_nothing(tmp_path: Path) -> None:
+    machines = Machines(tmp_path)
+    async with local_network(tmp_path, NODES, offset=90, overrides=machines.overrides) as network:
+        await until_agreed(network)
+        killed, stopped = network.layout.nodes[2:]
+        before = await rows_of(network, killed), await rows_of(network, stopped)
+        os.kill(network.processes[killed.number].pid, signal.SIGKILL)
+        await network.processes[killed.number].wait()
+        await network.stop(stopped.number)
+        assert network.processes[stopped.number].returncode == 0
+        assert "shutdownReason" not in heartbeat(stopped)
+        witness = network.layout.nodes[0]
+        rows = await ask(witness, "/apps/locations")
+        for place, known in zip((killed, stopped), before, strict=True):
+            listed = {(row["name"], row["expireAt"]) for row in rows if row["ip"] == place.ip}
+            assert listed == known[witness.number], "apps are listed until their own time is over"
+            await network.start(place.number)
+            boot = await boot_of(place)
+            assert (boot["context"]["machineRebooted"], boot["action"]) == (False, "none")
+            assert 0 <= boot["context"]["downtimeMs"] < 60_000
