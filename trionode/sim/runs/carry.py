@@ -8,6 +8,9 @@ import trio
 from trionode.appstate.windows import Windows
 from trionode.config.tree import Settings
 from trionode.sim.node import SimNode
+from trionode.sim.runs.census import too_much
+from trionode.sim.runs.goodbyes import Goodbyes
+from trionode.sim.runs.guards import ReadyGuards
 from trionode.sim.runs.honest import DELIVERY_S, Honest, Said
 from trionode.sim.runs.liars import Liar
 from trionode.sim.runs.plan import RunPlan
@@ -93,6 +96,9 @@ class Run:
             if liar.plan.listed:
                 world.list_host(liar.ip, liar.key)
         async with trio.open_nursery() as nursery:
+            self.guards = ReadyGuards(world, nursery)
+            goodbyes = Goodbyes(world, nursery)
+            self.troubles.on_goodbye = lambda node: nursery.start_soon(goodbyes.watch, node)
             for liar in self.liars:
                 nursery.start_soon(liar.run)
             nursery.start_soon(self._start_nodes)
@@ -119,6 +125,13 @@ class Run:
         await trio.sleep_until(end_s)
         self._deliveries = None
         await self._demand_agreement()
+        self._count_everything()
+
+    def _count_everything(self) -> None:
+        """At the end no node holds more than it may."""
+        for node in self.world.up():
+            for found in too_much(node.running, self.plan.nodes + len(self.liars)):
+                self.world.violate(node.name, found)
 
     def _check_connected(self) -> None:
         """Every living node reaches every other over links between honest nodes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import trio
@@ -37,6 +37,8 @@ class Troubles:
         self._storms: dict[int, Storm] = {}
         self._serial = 0
         self._unlisted: dict[int, int] = {}
+        self.on_goodbye: Callable[[SimNode], None] = lambda node: None
+        """Told of a node whose machine goes down in order, when it is down."""
         self.gone: dict[int, None] = {}
         self.unlisted_for_ever: dict[int, None] = {}
 
@@ -134,6 +136,7 @@ class Troubles:
                     await world.stop(node)
                 case "sigterm":
                     await world.sigterm(node)
+                    self.on_goodbye(node)
             if step.disk_lost:
                 node.lose_disk()
         self._look()
