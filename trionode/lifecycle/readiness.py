@@ -111,5 +111,6 @@ def waits_for(state: State, facts: Facts) -> tuple[str, ...]:
     waits = [condition.wait(state, facts) for condition in CONDITIONS if not condition.holds(state, facts)]
     if waits and state.chain_read and state.waive_after is not None and not state.is_waived:
         left = state.waive_after - state.blocks
-        waits.append(f"at the latest {left} more blocks, which waive what peers have not answered")
+        blocks = "1 more block, which waives" if left == 1 else f"{left} more blocks, which waive"
+        waits.append(f"at the latest {blocks} what peers have not answered")
     return tuple(waits)
