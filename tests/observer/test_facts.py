@@ -176,3 +176,21 @@ async def test_without_a_majority_it_tries_again_more_and_more_seldom(
     net.add(4)
     await trio.sleep(400)
     assert len(seen.facts.nodes) == 4
+
+
+async def test_after_an_outage_of_everybody_it_comes_back(
+    autojump_clock: trio.testing.MockClock, net: Net, watch: Make, nursery: trio.Nursery
+) -> None:
+    nodes = net.add(6)
+    seen = watch(*SEEDS)
+    await nursery.start(seen.facts.run)
+    await trio.sleep(30)
+    for node in nodes:
+        node.is_up = False
+    await trio.sleep(5000)
+    assert seen.facts.daemon_reachable is False
+    for node in nodes:
+        node.is_up = True
+    await trio.sleep(700)
+    assert seen.facts.daemon_reachable is True
+    assert seen.facts.answered >= 3

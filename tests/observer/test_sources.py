@@ -66,11 +66,12 @@ def test_who_fails_often_gives_its_place_away_and_rests() -> None:
     assert "7.1.0.1:16127" in keys(made)
 
 
-def test_a_resting_seed_is_asked_when_there_is_nobody_else() -> None:
+def test_who_rests_is_asked_when_there_is_nobody_else() -> None:
     made = book("7.1.0.1", rest_s=100)
     (source,) = made.fill([], 0.0)
     made.drop(source, 0.0)
-    assert [again.key for again in made.fill([], 1.0)] == ["7.1.0.1:16127"]
+    assert made.fill([], 1.0) == []
+    assert [again.key for again in made.fill([], 1.0, least=3)] == ["7.1.0.1:16127"]
 
 
 def test_an_outvoted_node_is_replaced_but_a_seed_is_the_operators_wish() -> None:

@@ -142,7 +142,7 @@ class ObservedFacts:
 
     async def nodes_round(self) -> bool:
         """Read the node list of all sources and count; True when a majority could be had."""
-        new = self.book.fill(await self._candidates(), trio.current_time())
+        new = self.book.fill(await self._candidates(), trio.current_time(), least=LEAST_SOURCES)
         asked: Iterable[Source] = self.book
         for _ in range(MAX_WAVES):
             await self._ask_all(asked, self._ask_both)

@@ -78,15 +78,16 @@ class SourceBook:
     def has_room(self) -> bool:
         return len(self._in_use) < self._settings.sources
 
-    def fill(self, addresses: Sequence[str], now_s: float) -> list[Source]:
+    def fill(self, addresses: Sequence[str], now_s: float, *, least: int = 0) -> list[Source]:
         """Take sources until there are enough: seeds, then nodes of the list at random. The new ones.
 
-        Seeds that rest are only taken when there is nobody else to ask.
+        While there would be fewer than `least`, those that rest are taken too: when everybody failed it was
+        our own connection.
         """
-        taken = self._take_seeds(now_s)
-        taken += self._take_listed(addresses, now_s)
-        if not self._in_use:
-            taken += self._take_seeds(float("inf"))
+        taken = self._take_seeds(now_s) + self._take_listed(addresses, now_s)
+        if len(self._in_use) < least:
+            rested_s = float("inf")
+            taken += self._take_seeds(rested_s) + self._take_listed(addresses, rested_s)
         return taken
 
     def drop(self, source: Source, now_s: float) -> None:
