@@ -91,7 +91,6 @@ SETTINGS: dict[str, Any] = {
     # A question asked again while it is remembered stays unanswered (wire.md §9): retries here come sooner.
     "gossip.cache_ttl_s": 5.0,
     "appstate.time_scale": 1.0,
-    "appstate.announce_min_peers": 2,
     "appstate.announce_interval_s": 6.0,
     "state_sync.min_peer_uptime_s": 0.0,
     "state_sync.min_completions": 1,

@@ -111,7 +111,12 @@ class PeerSettings(Section, frozen=True, kw_only=True):
         float, about("window of bad_message_limit", gt=0, original="fixed, 10 min")
     ] = 600.0
     threshold_reached: Annotated[
-        int, about("peers at which state sync may start", ge=1, original="fluxapps.appSyncPeerThreshold")
+        int,
+        about(
+            "peers at which state sync may start, and the first broadcast",
+            ge=1,
+            original="fluxapps.appSyncPeerThreshold",
+        ),
     ] = 12
     threshold_below: Annotated[
         int, about("fewer peers mean degraded", ge=0, original="fluxapps.appSyncDegradedThreshold")
@@ -236,9 +241,6 @@ class AppStateSettings(Section, frozen=True, kw_only=True):
     announce_interval_s: Annotated[
         float, about("running broadcast", gt=0, original="fluxapps.peerNotifyIntervalMs")
     ] = 3600.0
-    announce_min_peers: Annotated[
-        int, about("peers needed for the first broadcast", ge=0, original="fluxapps.appSyncPeerThreshold")
-    ] = 12
 
 
 class StateSyncSettings(Section, frozen=True, kw_only=True):

@@ -204,10 +204,7 @@ def _settings_text(layout: Layout, node: NodePlace, overrides: Mapping[str, Any]
             "min_outbound": max(1, min(8, (count - 1) // 2)),
             "min_inbound": max(1, min(4, (count - 1) // 4)),
         },
-        "appstate": {
-            "time_scale": 0.01,
-            "announce_min_peers": max(1, min(12, count - 1)),
-        },
+        "appstate": {"time_scale": 0.01},
         "chain": {
             "daemon_host": layout.stub_ip,
             "daemon_port": DAEMON_PORT,

@@ -69,13 +69,12 @@ class WorldPlan(msgspec.Struct, frozen=True, kw_only=True):
 def fitted(plan: WorldPlan) -> WorldPlan:
     """The plan with thresholds that a world of fewer than 13 nodes can reach."""
     settings, others = plan.settings, max(1, plan.nodes - 1)
-    peers, appstate, sync = settings.peers, settings.appstate, settings.state_sync
-    appstate = msgspec.structs.replace(appstate, announce_min_peers=min(appstate.announce_min_peers, others))
+    peers, sync = settings.peers, settings.state_sync
     sync = msgspec.structs.replace(sync, min_completions=min(sync.min_completions, others))
     if peers.threshold_reached > others:
         below = max(1, peers.threshold_below * others // peers.threshold_reached)
         peers = msgspec.structs.replace(peers, threshold_reached=others, threshold_below=below)
-    settings = msgspec.structs.replace(settings, peers=peers, appstate=appstate, state_sync=sync)
+    settings = msgspec.structs.replace(settings, peers=peers, state_sync=sync)
     return msgspec.structs.replace(plan, settings=settings)
 
 

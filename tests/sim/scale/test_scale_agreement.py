@@ -108,8 +108,7 @@ def sparse() -> Settings:
         threshold_reached=5,
         threshold_below=1,
     )
-    appstate = msgspec.structs.replace(settings.appstate, announce_min_peers=5)
-    return msgspec.structs.replace(settings, peers=peers, appstate=appstate)
+    return msgspec.structs.replace(settings, peers=peers)
 
 
 async def live(plan: WorldPlan) -> Reality:

@@ -45,7 +45,7 @@ def settings_of(plan: RunPlan) -> Settings:
             threshold_reached=enough,
             threshold_below=max(1, enough // 3),
         ),
-        appstate=msgspec.structs.replace(production.appstate, time_scale=scale, announce_min_peers=enough),
+        appstate=msgspec.structs.replace(production.appstate, time_scale=scale),
         chain=msgspec.structs.replace(
             chain,
             confirmation_stale_s=chain.confirmation_stale_s * scale,
