@@ -98,7 +98,7 @@ def open_answer(text: str, nodes: NodeList, now_ms: int, *, not_before_ms: int, 
 
 
 def _as_signed(text: str) -> Envelope | None:
-    """The envelope around the text of its data as it stands, which every node sends as it was signed it.
+    """The envelope around the text of its data as it stands, which every node sends as it signed it.
 
     Parsing a long answer as a whole, and printing it again, would hold up the loop for a tenth of a second.
     """
@@ -107,12 +107,12 @@ def _as_signed(text: str) -> Envelope | None:
         data_text = bytes(outer.data).decode()
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    if not outer.signature or not outer.pubKey:
+    found = _TYPE(data_text)
+    if found is None or not outer.signature or not outer.pubKey:
         return None
     # `messages` is read from the text later; the rules for envelopes look at the type only
-    found = _TYPE(data_text)
-    kind = found[1] if found else ""
-    return Envelope(outer.version, outer.timestamp, outer.pubKey, outer.signature, {"type": kind}, data_text)
+    data: dict[str, JsValue] = {"type": found[1]}
+    return Envelope(outer.version, outer.timestamp, outer.pubKey, outer.signature, data, data_text)
 
 
 _TYPE = re.compile(r'\{"type":"([a-z]+)"', re.ASCII).match
