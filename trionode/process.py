@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HARD_EXIT_S, HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
+from trionode.runtime.systemd import ServiceManager
 from trionode.store.appregistry_judges import ProcessJudges
 from trionode.store.faults import with_faults
 from trionode.store.open import open_registry_store, open_store
@@ -86,14 +88,20 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             random.Random(),
             grace_s=settings.node.shutdown_grace_s,
             settings=settings.supervisor,
-            farewell=lambda reason: core.departure.leave(reason, allow_more),
+            farewell=lambda reason: farewell(reason),
         )
         hard_exit = HardExit()
+        manager = ServiceManager.from_environment(os.environ, os.getpid(), status=lambda: _status_line(core))
+
+        async def farewell(reason: str) -> None:
+            manager.stopping(reason)
+            await core.departure.leave(reason, allow_more)
 
         def allow_more(grace_s: float) -> None:
             supervisor.extend_grace(grace_s)
             limit_s = grace_s + HARD_EXIT_S
             hard_exit.arm(limit_s, f"still running {limit_s:g} s after the signal")
+            manager.more_time(limit_s)
 
         context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s)
         front_door = FrontDoor(
@@ -106,6 +114,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             counters=core.counters,
             tcp_user_timeout_ms=settings.peers.tcp_user_timeout_ms,
         )
+        supervisor.add(manager, essential=False)
         for service in [*core.services(), front_door]:
             supervisor.add(service, essential=True)
         for extra in [*side_ports(settings, core.counters), lag]:
@@ -122,11 +131,18 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             ready = {"api": f"{host}:{front_door.port}"}
             if settings.api.side_ports:
                 ready["home"] = f"{host}:{front_door.port + HOME_OFFSET}"
+            manager.ready()
             log.info("ready", **ready, after_s=round(trio.current_time() - started_s, 2))
 
         log.info("starting", address=bind_host, public_key=key.public_key, data=str(folder))
         await _run_until_signalled(supervisor, hard_exit, settings.node.shutdown_grace_s, on_ready)
     log.info("stopped", reason=supervisor.stop_reason)
+
+
+def _status_line(core: NodeCore) -> str:
+    """How the node is, for the service manager."""
+    peers = len(core.peers.table)
+    return f"{core.orchestrator.phase.value}, {peers} peers, height {core.chain.height}"
 
 
 def _may_have_address_index(conf: DaemonConf) -> bool:

@@ -101,7 +101,7 @@ def heartbeat(place: NodePlace) -> str:
 @pytest.mark.trio
 async def test_a_machine_goes_down_and_comes_back(tmp_path: Path) -> None:
     machines = Machines(tmp_path)
-    async with local_network(tmp_path, NODES, offset=80, overrides=machines.overrides) as network:
+    async with local_network(tmp_path, NODES, offset=240, overrides=machines.overrides) as network:
         await until_agreed(network)
         victim = network.layout.nodes[3]
         before = await rows_of(network, victim)
@@ -148,7 +148,7 @@ async def test_a_machine_goes_down_and_comes_back(tmp_path: Path) -> None:
 @pytest.mark.trio
 async def test_a_process_that_is_killed_or_restarted_says_nothing(tmp_path: Path) -> None:
     machines = Machines(tmp_path)
-    async with local_network(tmp_path, NODES, offset=90, overrides=machines.overrides) as network:
+    async with local_network(tmp_path, NODES, offset=246, overrides=machines.overrides) as network:
         await until_agreed(network)
         killed, stopped = network.layout.nodes[2:]
         before = await rows_of(network, killed), await rows_of(network, stopped)
