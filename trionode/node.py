@@ -129,6 +129,7 @@ class NodeCore:
             start=self.orchestrator.first_broadcast,
             boot_settled=self.boot.settled,
             uptime_s=parts.os_uptime_s,
+            links=lambda: len(self.peers.table),
             known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
         )
         self.departure = Departure(

@@ -36,6 +36,7 @@ class World:
         self.apps = FixedApps(self.bus, apps)
         self.own_address: str | None = ME
         self.can_send = True
+        self.links = 5
         self.start = Gate(is_open=True)
         self.boot_settled = Gate(is_open=True)
         self.send_takes_s = 0.0
@@ -55,6 +56,7 @@ class World:
             start=self.start,
             boot_settled=self.boot_settled,
             uptime_s=lambda: 12.5,
+            links=lambda: self.links,
             known_names=lambda address: known if address == ME else (),
             static_ip=True,
         )
@@ -158,6 +160,41 @@ async def test_it_waits_for_the_capability(autojump_clock: MockClock) -> None:
         world.set_can_send(True)
         await trio.sleep(3599)
         assert world.told() == [(start_s, RUNNING, ["web"])]
+
+
+@pytest.mark.trio
+async def test_what_nobody_heard_is_told_again(autojump_clock: MockClock) -> None:
+    async with announcing((WEB, DB)) as world:
+        world.set_can_send(False)
+        world.links = 0
+        world.apps.replace((DB,))
+        await trio.sleep(300)
+        world.set_can_send(True)
+        await trio.sleep(10)
+        told = [(REMOVED, "web"), (RUNNING, ["db"])]
+        assert [entry[1:] for entry in world.told()[1:]] == told
+        world.links = 1
+        world.bus.publish("peers:added", {"total": 1})
+        await trio.sleep(10)
+        assert [entry[1:] for entry in world.told()[3:]] == told
+        world.bus.publish("peers:added", {"total": 2})
+        await trio.sleep(10)
+        assert len(world.told()) == 5
+
+
+@pytest.mark.trio
+async def test_an_app_that_came_back_unheard_is_not_removed(autojump_clock: MockClock) -> None:
+    async with announcing((WEB, DB)) as world:
+        world.links = 0
+        world.apps.replace((DB,))
+        await trio.sleep(10)
+        world.apps.replace((WEB, DB))
+        await trio.sleep(10)
+        count = len(world.told())
+        world.links = 1
+        world.bus.publish("peers:added", {"total": 1})
+        await trio.sleep(10)
+        assert [entry[1:] for entry in world.told()[count:]] == [(RUNNING, ["web", "db"])]
 
 
 @pytest.mark.trio

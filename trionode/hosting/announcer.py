@@ -2,9 +2,10 @@
 
 Once both start gates have opened (the network is there, the boot decision is carried out) it sends one
 `fluxapprunning` v2 per interval (measured from the end of a cycle), at once when an app appears or
-changes, and when the message capability is regained; a cycle without the capability says nothing. An
-app that is gone is told by `fluxappremoved`. Own messages are applied to the own event log with their
-signature. An empty v2 is never sent (differences.md).
+changes, and when the message capability is regained; a cycle without the capability says nothing. What
+was told while there was no link is told again with the first one: a node that was not confirmed regains
+its right to speak before its links. An app that is gone is told by `fluxappremoved`. Own messages are
+applied to the own event log with their signature. An empty v2 is never sent (differences.md).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from trionode.runtime.logs import get_logger
 from trionode.wire.envelope import Envelope
 
 CAPABILITY = "chain:capability"
-WAKERS = (CAPABILITY, "chain:address", APPS_CHANGED)
+LINK_ADDED = "peers:added"
+WAKERS = (CAPABILITY, "chain:address", LINK_ADDED, APPS_CHANGED)
 RETRY_S = 60.0
 """After a failed cycle the next one comes this soon (scaled), not only after the whole interval."""
 
@@ -65,7 +67,7 @@ class Announcer:
     `start`: opens when node list and peers are first there (`Orchestrator.first_broadcast`);
     `boot_settled`: opens when the boot decision is carried out, so that no app is announced which is
     about to be removed. `uptime_s`: the machine's uptime. `known_names(address)`: names the own log lists
-    there, so that after a restart the apps that are gone are told too.
+    there, so that after a restart the apps that are gone are told too. `links`: how many peers there are.
     """
 
     name = "announcer"
@@ -84,6 +86,7 @@ class Announcer:
         start: Gate,
         boot_settled: Gate,
         uptime_s: Callable[[], float],
+        links: Callable[[], int] = lambda: 1,
         known_names: Callable[[str], Iterable[str]] = lambda address: (),
         static_ip: bool = False,
     ) -> None:
@@ -98,6 +101,7 @@ class Announcer:
         self._start = start
         self._boot_settled = boot_settled
         self._uptime_s = uptime_s
+        self._links = links
         self._known_names = known_names
         self._static_ip = static_ip
         self._address: str | None = None
@@ -105,6 +109,8 @@ class Announcer:
         self._since_ms: dict[str, int] = {}
         self._last_stamp_ms = 0
         self._hushed = False
+        self._unheard = False
+        self._removed_unheard: dict[str, None] = {}
         self.last_announced_ms: int | None = None
 
     @property
@@ -138,6 +144,8 @@ class Announcer:
                     return
 
     def _is_news(self, event: Event) -> bool:
+        if event.name == LINK_ADDED:
+            return self._unheard
         regained = event.name == CAPABILITY and bool(event.data.get("capable"))
         return regained or self._differs()
 
@@ -166,7 +174,12 @@ class Announcer:
         if address != self._address:
             self._address = address
             self._announced = dict.fromkeys(self._known_names(address))
+            self._removed_unheard.clear()
+        self._unheard = not self._links()
         running, here = {app.name for app in apps}, self._apps.names()
+        again, self._removed_unheard = self._removed_unheard, {}
+        for name in [name for name in again if name not in here]:
+            await self._tell_removed(name, address)
         for name in [name for name in self._announced if name not in running]:
             if name in here:
                 del self._announced[name]  # stopped, not removed: told again when it runs
@@ -212,8 +225,10 @@ class Announcer:
                 "broadcastedAt": self._stamp_ms(),
             }
         )
-        del self._announced[name]
+        self._announced.pop(name, None)
         self._since_ms.pop(name, None)
+        if self._unheard:
+            self._removed_unheard[name] = None
         self._counters.add("announcer.removed")
         self._bus.publish("app:removed", {"name": name})
 

@@ -14,6 +14,7 @@ from trionode.sim.scenarios.partition import PARTITION
 from trionode.sim.scenarios.reorgs import REORGS
 from trionode.sim.scenarios.restart import RESTART
 from trionode.sim.scenarios.rough import ROUGH_WEATHER
+from trionode.sim.scenarios.standing import STANDING
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, Scenario] = {
         RESTART,
         HOUR,
         EVICTION,
+        STANDING,
         *STORIES,
         *REORGS,
     )
