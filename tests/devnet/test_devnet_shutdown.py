@@ -166,3 +166,31 @@ async def test_a_process_that_is_killed_or_restarted_says_nothing(tmp_path: Path
             boot = await boot_of(place)
             assert (boot["context"]["machineRebooted"], boot["action"]) == (False, "none")
             assert 0 <= boot["context"]["downtimeMs"] < 60_000
+
+
+@pytest.mark.trio
+async def test_a_peer_that_hangs_and_a_store_that_blocks_cannot_hold_up_the_end(tmp_path: Path) -> None:
+    """One peer is frozen and somebody else holds the database; the deadline is 11 s, as containers run."""
+    machines = Machines(tmp_path)
+    async with local_network(tmp_path, NODES, offset=236, overrides=machines.overrides) as network:
+        await until_agreed(network)
+        frozen, victim = network.layout.nodes[2:]
+        before = await rows_of(network, victim)
+        network.processes[frozen.number].send_signal(signal.SIGSTOP)
+        database = sqlite3.connect(victim.folder / "data" / "events.sqlite", isolation_level=None)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            machines.going_down.touch()
+            began_s = trio.current_time()
+            await network.stop(victim.number)
+            took_s = trio.current_time() - began_s
+        finally:
+            database.close()
+            network.processes[frozen.number].send_signal(signal.SIGCONT)
+        assert took_s < 14, "the deadline, a second to end hard, and what a busy machine adds"
+
+        async def heard() -> bool:
+            now = await rows_of(network, victim)
+            return all(now[place.number] != before[place.number] for place in network.layout.nodes[:2])
+
+        await until(network, heard, 10, "the peers that read heard the goodbye")

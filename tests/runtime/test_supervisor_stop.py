@@ -272,3 +272,63 @@ async def test_keyboard_interrupt_inside_a_service_still_stops_the_others_in_ord
         await tested.run()
     assert caught.value.split(KeyboardInterrupt)[1] is None
     assert [event for event, _ in journal] == ["c stopping", "c stopped", "a stopping", "a stopped"]
+
+
+@pytest.mark.trio
+async def test_the_farewell_comes_first_and_may_ask_for_more_time(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal: list[tuple[str, float]] = []
+
+    async def farewell(reason: str) -> None:
+        journal.append((f"farewell {reason}", trio.current_time()))
+        tested.extend_grace(20)
+        tested.extend_grace(1)
+        await trio.sleep(8)
+
+    tested = Supervisor(Counters(), random.Random(1), grace_s=5, farewell=farewell)
+    tested.add(Stopper("a", journal, stop_s=4), essential=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tested.run)
+        begin = trio.current_time()
+        tested.stop("SIGTERM")
+    times = {event: when - begin for event, when in journal}
+    assert times == {"farewell SIGTERM": 0, "a stopping": 8, "a stopped": 12}
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
+@pytest.mark.trio
+async def test_a_farewell_that_hangs_is_cut_off_at_the_deadline(autojump_clock: MockClock) -> None:
+    journal: list[tuple[str, float]] = []
+
+    async def farewell(reason: str) -> None:
+        await trio.sleep_forever()
+
+    tested = Supervisor(Counters(), random.Random(1), grace_s=5, farewell=farewell)
+    tested.add(Stopper("a", journal), essential=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tested.run)
+        begin = trio.current_time()
+        tested.stop("SIGTERM")
+    assert {event: when - begin for event, when in journal} == {"a stopping": 5, "a stopped": 5}
+
+
+@pytest.mark.trio
+async def test_a_farewell_that_fails_does_not_keep_services_running(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    counters = Counters()
+
+    async def farewell(reason: str) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ValueError("no words")
+
+    journal: list[tuple[str, float]] = []
+    tested = Supervisor(counters, random.Random(1), farewell=farewell)
+    tested.add(Stopper("a", journal), essential=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tested.run)
+        tested.stop("SIGTERM")
+    assert [event for event, _ in journal] == ["a stopping", "a stopped"]
+    assert counters["service.farewell_failed"] == 1
+    assert "no words" in caplog.text
