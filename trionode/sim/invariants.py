@@ -16,7 +16,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from trionode.appstate.changes import Change, PutCopy, PutEvent
-from trionode.appstate.documents import EVICTED, EventRow, Signed
+from trionode.appstate.documents import (
+    APPREMOVED,
+    APPRUNNING,
+    EVICTED,
+    IPCHANGED,
+    SIGTERM,
+    EventRow,
+    Signed,
+)
 from trionode.appstate.view import Document, view
 from trionode.errors import TrionodeError, WireError
 from trionode.sim.link import VirtualLink
@@ -27,6 +35,13 @@ from trionode.wire.jsnumber import number_text
 from trionode.wire.signing import verify_message
 
 HASH_PRESENT, HASH_REQUEST = 0x01, 0x02
+
+SIGNED_TYPES = {
+    APPRUNNING: "fluxapprunning",
+    APPREMOVED: "fluxappremoved",
+    SIGTERM: "fluxnodesigterm",
+    IPCHANGED: "fluxipchanged",
+}
 
 
 class InvariantViolation(TrionodeError):
@@ -54,11 +69,21 @@ class StoredContent:
             if isinstance(change, PutEvent):
                 row = change.row
                 if row.type != EVICTED:
+                    self._check_says(node, row)
                     self._check_signed(node, f"{row.type} of {row.ip}", row.ip, row.data_text, row.signed)
             elif isinstance(change, PutCopy):
                 copy = change.copy
                 what = f"signed copy ({copy.kind}) of {copy.ip}"
                 self._check_signed(node, what, copy.ip, copy.data_text, copy.signed)
+
+    def _check_says(self, node: str, row: EventRow) -> None:
+        """What a row says it is must be what was signed: kind, address and time."""
+        data = _data(row.data_text)
+        signed = (data.get("type"), data.get("oldIP" if row.type == IPCHANGED else "ip"))
+        if signed != (SIGNED_TYPES[row.type], row.ip) or data.get("broadcastedAt") != row.at_ms:
+            self._violate(
+                node, f"stored {row.type} of {row.ip} at {row.at_ms}, but what was signed is {data}"
+            )
 
     def _check_signed(self, node: str, what: str, ip: str, text: str | None, signed: Signed | None) -> None:
         self.checked += 1

@@ -176,8 +176,17 @@ class Run:
                     f"what {speaker.name} ({ip}) said: {kind}"
                 )
 
+    def _check_announced(self) -> None:
+        """Who has apps and may speak has said so within its interval: silence would agree with anything."""
+        expected = {(row[0], row[2]) for row in self.honest.expected(self.world.nodes[0].clock.now_ms())}
+        for node in self._able():
+            for running in node.apps.apps():
+                if (running.name, node.address) not in expected:
+                    raise ScenarioError(f"{node.name} has not announced {running.name}, which it runs")
+
     async def _demand_agreement(self) -> None:
         addresses = [node.address for node in self.world.nodes]
+        self._check_announced()
         able = self._able()
         differences: list[str] = []
 

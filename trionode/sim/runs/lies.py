@@ -70,6 +70,8 @@ class Lies:
                 items += self._records(relabel=False)
             if "relabel" in tricks:
                 items += self._records(relabel=True)
+            if "forge" in tricks:
+                items += self._forged_records()
             if "evict" in tricks:
                 items += self._evictions(now_ms)
             if "oversize" in tricks and items:
@@ -104,6 +106,22 @@ class Lies:
                 )
             )
         return items
+
+    def _forged_records(self) -> list[str]:
+        """Records with altered content under a true signature."""
+        copies = [_read(self.forged_copy() or "") for _ in range(5)]
+        return [
+            event_item_text(
+                str(copy.data["ip"]),
+                TYPES[0],
+                "v2",
+                broadcasted_at_ms=copy.timestamp_ms,
+                data_text=copy.data_text,
+                envelope_text=envelope_fields_text(copy),
+            )
+            for copy in copies
+            if copy is not None and copy.type == "fluxapprunning"
+        ]
 
     def _evictions(self, now_ms: int) -> list[str]:
         shifts_ms = (-600_000, 0, 0, 600_000)
