@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from trionode.config.tree import AppStateSettings, MonitorSettings
+from trionode.errors import StoreError
 from trionode.hosting.sweep import Sweep
 from trionode.lifecycle.monitors import Word
 from trionode.runtime.bus import EventBus
@@ -305,6 +306,21 @@ async def test_questions_are_bounded_in_number_and_time(autojump_clock: MockCloc
         assert world.most_at_once == 8
         # two rounds of suspects and one of listed nodes, each cut off after 20 s
         assert trio.current_time() - start_s == pytest.approx(60)
+
+
+@pytest.mark.trio
+async def test_a_failing_store_ends_the_sweep_with_its_own_error(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes() as world:
+
+        async def fail(**_: object) -> None:
+            raise StoreError("the disk is gone")
+
+        monkeypatch.setattr(world.log.store, "events_for", fail)
+        with pytest.raises(StoreError, match="gone"):
+            await world.sweep.run()
+        assert len(world.served()) == 2
 
 
 @pytest.mark.trio

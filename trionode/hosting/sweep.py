@@ -179,20 +179,18 @@ class Sweep:
 
     async def _judge(self, found: list[Suspect]) -> list[Verdict]:
         """A verdict for each suspect, at most `node_probe_limit` questions at a time."""
-        verdicts = [OWN_OUTAGE] * len(found)
+        verdicts = [LEFT if await self._left_the_chain(suspect) else OWN_OUTAGE for suspect in found]
         asked: list[tuple[int, Word]] = []
         limit = trio.CapacityLimiter(self._settings.node_probe_limit)
 
-        async def judge(place: int, suspect: Suspect) -> None:
+        async def ask(place: int, address: str) -> None:
             async with limit:
-                if await self._left_the_chain(suspect):
-                    verdicts[place] = LEFT
-                else:
-                    asked.append((place, await self._ask(suspect.address)))
+                asked.append((place, await self._ask(address)))
 
         async with trio.open_nursery() as nursery:
             for place, suspect in enumerate(found):
-                nursery.start_soon(judge, place, suspect)
+                if verdicts[place] is not LEFT:
+                    nursery.start_soon(ask, place, suspect.address)
         words = {word for _, word in asked}
         outward_works = words != {Word.SILENT} or await self._gets_out(limit)
         for place, word in asked:
