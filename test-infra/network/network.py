@@ -23,7 +23,7 @@ from network.chain import ChainControl
 from network.env import SETTINGS, TEAM, TIERS, Env, admin_of
 from network.http import Caller, Unanswered
 from network.namespace import Namespace, NoNamespace
-from network.node import LOOK_EVERY_S, Node, NodeProcess
+from network.node import LOOK_EVERY_S, Node, NodeProcess, going_down
 from network.processes import Running
 from network.stubs import PeerStub, ServicesStub
 from trionode.devnet import layout as places
@@ -166,6 +166,8 @@ class Network:
             node_overrides={
                 number: {
                     "system.boot_id_file": str(process.place.boot_id),
+                    "system.shutdown_marker_files": [str(going_down(process.place))],
+                    "system.shutdown_commands": False,
                     "node.operator_id": admin_of(number).address,
                     **env.node_overrides.get(number, {}),
                 }

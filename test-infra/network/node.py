@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,11 @@ LOOK_EVERY_S = 0.1
 SHOWN_EVENTS = 25
 SHOWN_LOG_CHARS = 4000
 SHOWN_ANSWER_CHARS = 2000
+
+
+def going_down(place: NodePlace) -> Path:
+    """The file by which a node sees that its machine, and not only its process, is being stopped."""
+    return place.folder / "going-down"
 
 
 class NodeProcess:
@@ -111,6 +117,17 @@ class Node:
     async def restart(self, number: int = signal.SIGTERM) -> None:
         """Stop (by that signal) and start again; its events count from 1 again."""
         await self.stop(number)
+        await self.start()
+
+    async def shut_down(self) -> int:
+        """The machine goes down: the node is told so and stops; the exit code."""
+        going_down(self.place).touch()
+        return await self.stop()
+
+    async def boot(self, boot_id: str) -> None:
+        """The machine comes up again."""
+        going_down(self.place).unlink(missing_ok=True)
+        self.set_boot_id(boot_id)
         await self.start()
 
     def set_boot_id(self, text: str) -> None:
