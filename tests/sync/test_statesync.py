@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -226,7 +227,10 @@ async def test_evictions_are_believed_only_of_unlisted_addresses(autojump_clock:
 # ---- answers --------------------------------------------------------------------------------------
 
 
-async def test_answers_that_count_for_nothing(autojump_clock: Any, w: World) -> None:
+async def test_answers_that_count_for_nothing(
+    autojump_clock: Any, w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statesync, "MAX_REFUSED", 100)
     node, (peer,) = await asked(w)
     items = [event(w.running(w.ips[3], "app"))]
     stranger = NodeKey.generate(random.Random(98))
@@ -251,6 +255,20 @@ async def test_answers_that_count_for_nothing(autojump_clock: Any, w: World) -> 
     # a stream with holes is not complete
     assert node.done == []
     assert node.counters["statesync.done.incomplete"] == 1
+
+
+async def test_a_peer_that_keeps_sending_rubbish_is_given_up(autojump_clock: Any, w: World) -> None:
+    node, (liar, honest) = await asked(w, 2)
+    good = [event(w.running(w.ips[3], "app"))]
+    rubbish = seal({"type": RUNNING, "messages": []}, liar.key, w.clock.now_ms()).text.replace("[]", "[1]")
+    for _ in range(50):
+        await liar.send(rubbish)
+    await liar.chunk(RUNNING, good)
+    await honest.chunk(RUNNING, good)
+    await trio.sleep(2)
+    assert node.refused() == {"chunks.bad_signature": 3}
+    assert node.sync.marked() == (honest.name,)
+    assert node.done == [("apprunning", honest.name)]
 
 
 async def test_an_answer_may_be_signed_by_any_listed_node_and_is_taken_once(
@@ -303,7 +321,7 @@ async def test_a_full_line_stops_reading_that_link_and_no_other(
     store.gate = trio.Event()
     for number in range(20):
         record = event(w.running(w.ips[3], f"app{number}", age_ms=-number))
-        w.nursery.start_soon(full.chunk, RUNNING, [record, "x" * 5_000])
+        w.nursery.start_soon(partial(full.chunk, RUNNING, [record, "x" * 5_000], done=number == 19))
         await trio.sleep(0.05)
     line = node.sync._lines[node.peers.table.get(full.name)]
     assert 20_000 < line.waiting_chars < 30_000
@@ -315,9 +333,9 @@ async def test_a_full_line_stops_reading_that_link_and_no_other(
     assert node.temps == [{"hash": "free"}]
     store.gate.set()
     await trio.sleep(5)
-    # the first of them said it was the last
-    assert node.counters["statesync.chunks.refused.after_end"] == 19
     assert line.waiting_chars == 0
+    assert node.done == [("apprunning", full.name)]
+    assert node.places() == [f"app19@{w.ips[3]}"]
 
 
 async def test_chunks_of_one_peer_are_taken_strictly_in_order(autojump_clock: Any, w: World) -> None:

@@ -56,6 +56,9 @@ until there is room, which its own TCP connection then feels; nothing is lost.""
 MAX_CHUNKS = 200
 """Answers of one kind from one peer: 400,000 records, many times what the network has."""
 
+MAX_REFUSED = 3
+"""Refused answers after which a peer is given up: no honest one has any, and reading them costs us."""
+
 CLOCK_TOLERANCE_MS = 120_000
 """A peer whose clock is further off refuses our request, so no answer is signed this long before it."""
 
@@ -79,6 +82,7 @@ class _Line:
         self.asked_ms = 0
         self.chunks: Counter[int] = Counter()
         self.ended: set[int] = set()
+        self.refused = 0
         self.torn = False
         """An answer of this round was refused or could not be stored: what follows is not complete."""
 
@@ -87,6 +91,7 @@ class _Line:
         self.asked_ms = asked_ms
         self.chunks.clear()
         self.ended.clear()
+        self.refused = 0
         self.torn = False
 
     def unmark(self) -> None:
@@ -235,10 +240,9 @@ class StateSync:
         """Queue an answer of a marked peer; the event to wait for before more is read from it."""
         line = self._lines.get(peer)
         if line is None or not line.marked:
-            self._refused("not_asked")
+            self._counters.add("statesync.chunks.refused.not_asked")
         elif len(text) > MAX_CHUNK_CHARS:
-            line.torn = True
-            self._refused("too_long")
+            self._refuse(line, "too_long")
         else:
             return line.put(text)
         return None
@@ -249,15 +253,7 @@ class StateSync:
                 line.news = trio.Event()
                 await line.news.wait()
                 continue
-            try:
-                await self._judge(line, line.take())
-            except Exception as error:
-                line.torn = True
-                self._counters.add("statesync.chunks.crashed")
-                if isinstance(error, StoreError):
-                    log.error("sync answer could not be stored", peer=line.peer.key, error=error.message)
-                else:
-                    log.error("sync answer could not be applied", peer=line.peer.key, exc_info=error)
+            await self._judge(line, line.take())
         if self._lines.get(line.peer) is line:
             del self._lines[line.peer]
 
@@ -272,26 +268,36 @@ class StateSync:
                 max_future_ms=self._max_future_ms,
             )
         except ChunkRefused as refusal:
-            line.torn = True
-            self._refused(refusal.reason)
-            log.info("sync answer refused", peer=line.peer.key, reason=refusal.reason)
+            self._refuse(line, refusal.reason)
             return
-        if answer.kind in line.ended:
-            self._refused("after_end")
-            return
-        line.chunks[answer.kind] += 1
-        if line.chunks[answer.kind] > MAX_CHUNKS:
-            self._refused("too_many")
+        kind = answer.kind
+        line.chunks[kind] += 1
+        if kind in line.ended:
+            self._refuse(line, "after_end")
+        elif line.chunks[kind] > MAX_CHUNKS:
+            self._refuse(line, "too_many")
             line.drop()
-            return
-        self._counters.add("statesync.chunks.accepted")
-        kind = LOG_KINDS.get(answer.kind)
-        if kind is None:
-            await self._temp(await plain_items(answer))
         else:
-            await self._fold_in(kind, answer, line.peer.key)
-        if answer.done:
-            self._ended(line, answer.kind)
+            self._counters.add("statesync.chunks.accepted")
+            await self._apply(line, answer)
+            if answer.done:
+                self._ended(line, kind)
+
+    async def _apply(self, line: _Line, answer: Answer) -> None:
+        kind = LOG_KINDS.get(answer.kind)
+        try:
+            if kind is None:
+                await self._temp(await plain_items(answer))
+            else:
+                await self._fold_in(kind, answer, line.peer.key)
+        except Exception as error:
+            # one answer must not end the node
+            line.torn |= kind is not None
+            self._counters.add("statesync.chunks.crashed")
+            if isinstance(error, StoreError):
+                log.error("sync answer could not be stored", peer=line.peer.key, error=error.message)
+            else:
+                log.error("sync answer could not be applied", peer=line.peer.key, exc_info=error)
 
     async def _fold_in(self, kind: SyncKind, answer: Answer, peer_key: str) -> None:
         verified = await verify_records_of(answer, self._facts.nodes)
@@ -320,5 +326,12 @@ class StateSync:
         for listener in self._listeners:
             listener(kind, line.peer.key)
 
-    def _refused(self, reason: str) -> None:
+    def _refuse(self, line: _Line, reason: str) -> None:
+        """Count an answer that is not taken; a peer that sends more of them is not listened to."""
         self._counters.add(f"statesync.chunks.refused.{reason}")
+        log.info("sync answer refused", peer=line.peer.key, reason=reason)
+        line.torn = True
+        line.refused += 1
+        if line.refused == MAX_REFUSED:
+            self._counters.add("statesync.given_up")
+            line.drop()
