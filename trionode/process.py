@@ -10,9 +10,7 @@ import gc
 import os
 import random
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 
 import trio
 
@@ -26,14 +24,14 @@ from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
 from trionode.config.tree import Settings
-from trionode.errors import TrionodeError
 from trionode.hosting.machine import SystemMachine
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.ws import WsTransport
 from trionode.runtime.clock import SystemClock
+from trionode.runtime.foreground import run_until_signalled
 from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
-from trionode.runtime.signals import HARD_EXIT_S, HardExit, watch_signals
+from trionode.runtime.signals import HARD_EXIT_S, HardExit
 from trionode.runtime.supervisor import Supervisor
 from trionode.runtime.systemd import ServiceManager
 from trionode.store.appregistry_judges import ProcessJudges
@@ -135,7 +133,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             log.info("ready", **ready, after_s=round(trio.current_time() - started_s, 2))
 
         log.info("starting", address=bind_host, public_key=key.public_key, data=str(folder))
-        await _run_until_signalled(supervisor, hard_exit, settings.node.shutdown_grace_s, on_ready)
+        await run_until_signalled(supervisor, hard_exit, settings.node.shutdown_grace_s, on_ready)
     log.info("stopped", reason=supervisor.stop_reason)
 
 
@@ -184,32 +182,3 @@ def _api_context(
         boot=core.boot,
         watch=core.watch,
     )
-
-
-async def _run_until_signalled(
-    supervisor: Supervisor, hard_exit: HardExit, grace_s: float, on_ready: Callable[[], None]
-) -> None:
-    """Run the supervisor under the signal watch; its own error, not a group, comes out."""
-    failure: TrionodeError | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(partial(watch_signals, supervisor, grace_s=grace_s, hard_exit=hard_exit))
-            try:
-                await supervisor.run(task_status=_CallWhenStarted(on_ready))
-            except TrionodeError as error:
-                failure = error
-            nursery.cancel_scope.cancel(reason="the node has stopped")
-    finally:
-        hard_exit.disarm()
-    if failure is not None:
-        raise failure
-
-
-class _CallWhenStarted:
-    """A task status that calls a function instead of waking a starter."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-
-    def started(self, value: None = None) -> None:
-        self._call()

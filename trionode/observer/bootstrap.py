@@ -7,7 +7,7 @@ anybody told. Read again when a majority can be had for the first time, and afte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -28,6 +28,7 @@ from trionode.sync.source import SourceError
 
 log = get_logger("observer")
 
+SLICE_ROWS = 1000
 LOOK_S = 15.0
 """How often rows are looked through for expiry, and links for a gap; both may be this late."""
 
@@ -91,7 +92,7 @@ class Bootstrap:
         vote = await count(agreed_locations, ballots)
         nodes = self._facts.nodes
         rows = [row for row in vote.rows if not len(nodes) or nodes.by_address(row[0].ip) is not None]
-        taken = self._unverified.put(rows, vote.answered, self._clock.now_ms(), self._signed)
+        taken = await self._take(rows, vote.answered)
         self.told_by, self.by_majority = vote.answered, vote.by_majority
         self.loaded_s = trio.current_time()
         told = {"sources": vote.answered, "byMajority": vote.by_majority, "unverified": len(self._unverified)}
@@ -103,6 +104,15 @@ class Bootstrap:
             by_majority=vote.by_majority,
         )
         return vote.answered
+
+    async def _take(self, rows: Sequence[tuple[ToldLocation, int]], asked: int) -> int:
+        """Take rows over in slices, so that links need not wait."""
+        taken = 0
+        for start in range(0, len(rows), SLICE_ROWS):
+            await trio.lowlevel.checkpoint()
+            piece = rows[start : start + SLICE_ROWS]
+            taken += self._unverified.put(piece, asked, self._clock.now_ms(), self._signed)
+        return taken
 
     async def _ask(self, source: Source) -> tuple[ToldLocation, ...]:
         settings = self._settings

@@ -8,9 +8,8 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -21,16 +20,16 @@ from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import TcpProbe
 from trionode.api.registryports import RegistryParts
 from trionode.config.tree import Settings
-from trionode.errors import TrionodeError
 from trionode.observer.core import ObserverCore, ObserverParts
 from trionode.observer.routes import observer_routes
 from trionode.peers.ws import WsTransport
 from trionode.registry.constants import Constants
 from trionode.runtime.clock import SystemClock
 from trionode.runtime.dosstate import DosState
+from trionode.runtime.foreground import run_until_signalled
 from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
-from trionode.runtime.signals import HardExit, watch_signals
+from trionode.runtime.signals import HardExit
 from trionode.runtime.supervisor import Supervisor
 from trionode.store.open import open_store
 from trionode.sync.source import HttpSource
@@ -84,7 +83,7 @@ async def run_observer(settings: Settings, seeds: Sequence[str], folder: Path) -
             log.info("ready", api=f"http://{source_ip or '127.0.0.1'}:{front_door.port}")
 
         log.info("observing", seeds=", ".join(seeds), data=str(folder))
-        await _run_until_signalled(supervisor, grace_s, on_ready)
+        await run_until_signalled(supervisor, HardExit(), grace_s, on_ready)
     log.info("stopped", reason=supervisor.stop_reason)
 
 
@@ -115,31 +114,3 @@ def _api_context(
         lag=lag.stats,
         observer=core.report,
     )
-
-
-async def _run_until_signalled(supervisor: Supervisor, grace_s: float, on_ready: Callable[[], None]) -> None:
-    """Run the supervisor under the signal watch; its own error, not a group, comes out."""
-    failure: TrionodeError | None = None
-    hard_exit = HardExit()
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(partial(watch_signals, supervisor, grace_s=grace_s, hard_exit=hard_exit))
-            try:
-                await supervisor.run(task_status=_CallWhenStarted(on_ready))
-            except TrionodeError as error:
-                failure = error
-            nursery.cancel_scope.cancel(reason="the observer has stopped")
-    finally:
-        hard_exit.disarm()
-    if failure is not None:
-        raise failure
-
-
-class _CallWhenStarted:
-    """A task status that calls a function instead of waking a starter."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-
-    def started(self, value: None = None) -> None:
-        self._call()
