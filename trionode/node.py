@@ -130,7 +130,7 @@ class NodeCore:
             boot_settled=self.boot.settled,
             uptime_s=parts.os_uptime_s,
             links=lambda: len(self.peers.table),
-            known_names=lambda address: [row.name for row in self.log.index.locations(ip=address)],
+            known_names=self._known_names,
         )
         self.departure = Departure(
             settings.node,
@@ -292,6 +292,12 @@ class NodeCore:
                 boot_settled=self.boot.settled,
             )
         )
+
+    def _known_names(self, address: str) -> list[str]:
+        """What the own log lists at an address, rows that moved there from another one included."""
+        index = self.log.index
+        rows = (*index.locations(ip=address), *(row for row in index.locations() if row.ip == address))
+        return list(dict.fromkeys(row.name for row in rows))
 
     def _needs_static(self, app: str) -> bool:
         """Whether the specification in force asks for a static address."""
