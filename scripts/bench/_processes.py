@@ -97,6 +97,11 @@ def rss_mb(pid: int) -> float:
     return _kilobytes(Path(f"/proc/{pid}/status"), "VmRSS") * 1024 / 1e6
 
 
+def peak_rss_mb(pid: int) -> float:
+    """The most it ever had resident. Unlike `ru_maxrss`, not what its parent had when it was forked."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM") * 1024 / 1e6
+
+
 def pss_mb(pid: int) -> float:
     """The same with pages that several processes share counted in parts, so that sums are true."""
     return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss") * 1024 / 1e6
