@@ -154,4 +154,4 @@ def test_process_with_a_service_that_never_stops_ends_hard() -> None:
     assert process.returncode == EXIT_CUT_SHORT
     assert out == "a stopped\n"
     assert "the grace of an orderly stop is over" in err
-    assert "trionode: still running 1.7 s after SIGTERM" in err
+    assert "trionode: still running 1.2 s after SIGTERM" in err
