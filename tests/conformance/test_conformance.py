@@ -61,6 +61,22 @@ def test_lifecycle_section_conforms(runner: Any, section: str) -> None:
     assert failures(results) == []
 
 
+@pytest.mark.parametrize("field", ["state", "dbReady", "published", "calls", "framesSent", "internalEvents"])
+def test_a_wrong_expectation_of_an_orchestrator_trace_fails(runner: Any, tmp_path: Path, field: str) -> None:
+    document = json.loads((VECTORS / "lifecycle.json").read_text(encoding="utf-8"))
+    traces = document["a_orchestrator"]["traces"]
+    for trace in traces:
+        last = next((line for line in reversed(trace["trace"]) if field in line), None)
+        if last is not None:
+            last[field] = _changed(last[field])
+        else:
+            trace["trace"][-1][field] = 1
+    results = run(runner, tmp_path, {"a_orchestrator": document["a_orchestrator"], "e_confirmation": []})
+    wrong = [o for o in results["a_orchestrator"] if o.status == "failed"]
+    # traces that end at a known defect are not followed to their last line
+    assert len(wrong) >= len(traces) - 3
+
+
 def test_every_wire_section_is_run_case_by_case(runner: Any, wire: dict[str, Any]) -> None:
     results = runner.run_file(VECTORS / "wire.json")
     assert results.keys() == wire.keys() - {"meta"}
