@@ -96,10 +96,11 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             await core.departure.leave(reason, allow_more)
 
         def allow_more(grace_s: float) -> None:
-            supervisor.extend_grace(grace_s)
-            limit_s = grace_s + HARD_EXIT_S
-            hard_exit.arm(limit_s, f"still running {limit_s:g} s after the signal")
-            manager.more_time(limit_s)
+            left_s = supervisor.extend_grace(grace_s)
+            if left_s is not None:
+                limit_s = grace_s + HARD_EXIT_S
+                hard_exit.arm(left_s + HARD_EXIT_S, f"still running {limit_s:g} s after the signal")
+                manager.more_time(left_s + HARD_EXIT_S)
 
         context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s)
         front_door = FrontDoor(

@@ -282,9 +282,9 @@ async def test_the_farewell_comes_first_and_may_ask_for_more_time(
 
     async def farewell(reason: str) -> None:
         journal.append((f"farewell {reason}", trio.current_time()))
-        tested.extend_grace(20)
-        tested.extend_grace(1)
+        assert tested.extend_grace(20) == 20
         await trio.sleep(8)
+        assert tested.extend_grace(1) == 12, "never less"
 
     tested = Supervisor(Counters(), random.Random(1), grace_s=5, farewell=farewell)
     tested.add(Stopper("a", journal, stop_s=4), essential=True)
@@ -294,6 +294,8 @@ async def test_the_farewell_comes_first_and_may_ask_for_more_time(
         tested.stop("SIGTERM")
     times = {event: when - begin for event, when in journal}
     assert times == {"farewell SIGTERM": 0, "a stopping": 8, "a stopped": 12}
+    tested.cut_short()
+    assert tested.extend_grace(30) is None
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 

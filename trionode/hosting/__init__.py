@@ -1,1 +1,1 @@
-"""What this node runs: the RunningApps port and the announcements made of it (docs/spec/events.md §9)."""
+"""What runs on this node: the engine port, boot and departure, monitors, announcements (lifecycle.md)."""

@@ -169,11 +169,16 @@ class Supervisor:
             self._stop_requested.set()
             self._start_scope.cancel(reason=reason)
 
-    def extend_grace(self, grace_s: float) -> None:
-        """From now on the stop under way may take this long, counted from its begin; never less."""
+    def extend_grace(self, grace_s: float) -> float | None:
+        """From now on the stop under way may take this long, counted from its begin; never less.
+
+        Returns the seconds that are left, None when there is no such stop or it has been cut short.
+        """
         self._grace_s = max(self._grace_s, grace_s)
-        if self._grace_scope is not None:
-            self._grace_scope.deadline = self._stop_began_s + self._grace_s
+        if self._grace_scope is None or self._cut_short:
+            return None
+        self._grace_scope.deadline = self._stop_began_s + self._grace_s
+        return self._grace_scope.deadline - trio.current_time()
 
     def cut_short(self, reason: str = "cut short") -> None:
         """Stop waiting for services one by one: cancel whatever is left now.
