@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -105,6 +106,12 @@ def peak_rss_mb(pid: int) -> float:
 def pss_mb(pid: int) -> float:
     """The same with pages that several processes share counted in parts, so that sums are true."""
     return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss") * 1024 / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> list[int]:
