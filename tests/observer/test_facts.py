@@ -92,8 +92,12 @@ async def test_a_lying_seed_is_outvoted_and_named(
     entry = seen.facts.nodes.by_address("9.1.0.1")
     assert entry is not None
     assert entry.pubkey == network(1)[0]["pubkey"]
-    (told,) = seen.events("observer:disagreement")
-    assert (told["source"], told["missing"], told["extra"]) == ("9.1.0.1:16127", 3, 2)
+    far, told = seen.events("observer:disagreement")
+    assert far == {"source": "9.1.0.1:16127", "about": "height", "told": HEIGHT + 5000, "agreed": HEIGHT}
+    assert (told["source"], told["about"]) == ("9.1.0.1:16127", "nodes")
+    assert (told["missing"], told["extra"]) == (3, 2)
+    assert await seen.facts.nodes_round()
+    assert len(seen.events("observer:disagreement")) == 2, "what is told once is not told again"
 
 
 async def test_a_lying_node_of_the_list_gives_its_place_to_another(

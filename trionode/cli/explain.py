@@ -44,6 +44,9 @@ def command(app: str, ip: str | None, api: str | None, as_json: bool) -> None:
         click.echo(plain(f"{app} is listed at {', '.join(listed)}"))
     else:
         click.echo(plain(f"{app} is not listed{where}"))
+    told = sorted({row["ip"] for row in found["listed"] if row.get("unverified")})
+    if told:
+        click.echo(plain(f"unverified, on the word of other nodes only: {', '.join(told)}"))
     if not found["steps"]:
         click.echo(plain(f"this node knows no event that has to do with {app}{where}"))
         return

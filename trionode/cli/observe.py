@@ -55,14 +55,13 @@ def command(
     from trionode.observer.votes import LEAST_SOURCES
     from trionode.runtime.logs import get_logger, set_up_logs
 
-    for seed in wanted:
-        seed_target(seed)
+    hosts = {seed_target(seed)[0] for seed in wanted}
     folder = data_folder(settings) / FOLDER
     set_up_logs(settings.log)
-    if len(set(wanted)) < LEAST_SOURCES:
+    if len(hosts) < LEAST_SOURCES:
         get_logger("observe").warning(
             "all that follows rests on what these seeds say",
-            seeds=len(set(wanted)),
+            hosts=len(hosts),
             remedy=f"name {LEAST_SOURCES} nodes of different operators",
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import trio
 
@@ -38,6 +39,8 @@ log = get_logger("observer")
 
 HEIGHT_FRESH_S = 300.0
 TIP_BLOCKS = 5
+FAR_BLOCKS = 5
+"""A source further than this from the agreed height disagrees; fewer blocks are the time of travel."""
 SPREAD_S = 2.0
 """Sources of one round are asked within this time."""
 MAX_WAVES = 4
@@ -236,6 +239,15 @@ class ObservedFacts:
             self.height = blocks
             self._bus.publish("chain:height", {"height": blocks})
         self._bus.publish("daemon:polled", {"height": blocks, "headers": self.headers})
+        for source in self.book:
+            self._look_at_height(source, blocks)
+
+    def _look_at_height(self, source: Source, agreed: int) -> None:
+        told, was_far = source.height, source.is_far
+        source.is_far = told is not None and abs(told.blocks - agreed) > FAR_BLOCKS
+        if source.is_far and not was_far and told is not None:
+            data = {"source": source.key, "about": "height", "told": told.blocks, "agreed": agreed}
+            self._tell_disagreement(data)
 
     def _count_nodes(self, vote: NodeVote | None, answered: int) -> None:
         self.answered = answered
@@ -259,17 +271,20 @@ class ObservedFacts:
         dissent = source.dissent
         if dissent is None:
             return
-        self._counters.add("observer.dissents")
-        self._bus.publish(
-            "observer:disagreement",
+        self._tell_disagreement(
             {
                 "source": source.key,
+                "about": "nodes",
                 "missing": dissent.missing,
                 "extra": dissent.extra,
                 "sample": list(dissent.sample),
             },
         )
-        log.info("a source disagrees", source=source.key, missing=dissent.missing, extra=dissent.extra)
+
+    def _tell_disagreement(self, data: dict[str, Any]) -> None:
+        self._counters.add("observer.disagreements")
+        self._bus.publish("observer:disagreement", data)
+        log.info("a source disagrees", **{name: value for name, value in data.items() if name != "sample"})
 
     def _tell_round(self, vote: NodeVote | None) -> None:
         self._bus.publish(

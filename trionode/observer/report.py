@@ -15,9 +15,6 @@ from trionode.observer.unverified import Unverified, UnverifiedRow
 from trionode.observer.votes import LEAST_SOURCES, majority_of
 from trionode.runtime.counters import Counters
 
-FAR_BLOCKS = 5
-"""A source further than this from the agreed height disagrees; fewer blocks are the time of travel."""
-
 
 class ObserverReport:
     """`api.context.ObserverPort`."""
@@ -131,7 +128,7 @@ class ObserverReport:
             if dissent is not None:
                 text = f"{dissent.missing} rows missing, {dissent.extra} that no majority has"
                 rows.append(_row(source, "nodes", text, list(dissent.sample)))
-            if height is not None and facts.height and abs(height.blocks - facts.height) > FAR_BLOCKS:
+            if height is not None and source.is_far:
                 rows.append(_row(source, "height", f"{height.blocks} instead of {facts.height}", []))
         return rows
 

@@ -36,6 +36,8 @@ class Source:
         """The round in which it told its node list last."""
         self.height: ChainHeight | None = None
         self.dissent: Dissent | None = None
+        self.is_far = False
+        """Its height is further from the agreed one than blocks travel."""
         self.failures = 0
         self.last_error = ""
         self.last_answer_s: float | None = None
