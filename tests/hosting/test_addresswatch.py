@@ -264,6 +264,16 @@ async def test_failures_stop_nothing(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.trio
+async def test_an_engine_that_hangs_does_not_keep_the_news_back(autojump_clock: MockClock) -> None:
+    async with watching(Rig()) as rig:
+        rig.host.hanging = True
+        await rig.go_to(NEW)
+        await trio.sleep(2 * 69)
+        assert len(rig.sent) == 1
+        assert rig.counters["address.restart_failed"] == 2
+
+
+@pytest.mark.trio
 async def test_a_damaged_note_is_forgotten(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     await store.put_meta("ownAddress", "{")

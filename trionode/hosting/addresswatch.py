@@ -33,6 +33,8 @@ from trionode.wire.envelope import Envelope
 from trionode.wire.nodelist import NodeList
 
 META_KEY = "ownAddress"
+ENGINE_LIMIT_S = 60.0
+"""An engine that takes longer than this for one container is not waited for."""
 LINKS_WANTED = 3
 LINKS_WAIT_S = 300.0
 LINKS_LOOK_S = 15.0
@@ -207,8 +209,12 @@ class AddressWatch:
     async def _restart(self, identifiers: list[str]) -> None:
         for identifier in identifiers:
             try:
-                await self._host.stop(container_name(identifier), self._stop_grace_s)
-                await self._host.start(identifier)
+                with trio.fail_after(self._stop_grace_s + ENGINE_LIMIT_S):
+                    await self._host.stop(container_name(identifier), self._stop_grace_s)
+                    await self._host.start(identifier)
+            except trio.TooSlowError:
+                self._counters.add("address.restart_failed")
+                log.error("container not restarted", container=identifier, problem="the engine hangs")
             except TrionodeError as error:
                 self._counters.add("address.restart_failed")
                 log.error("container not restarted", container=identifier, problem=error.one_line())
