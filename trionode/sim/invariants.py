@@ -33,6 +33,7 @@ from trionode.wire.envelope import decode_envelope
 from trionode.wire.jsjson import parse
 from trionode.wire.jsnumber import number_text
 from trionode.wire.signing import verify_message
+from trionode.wire.syncmsg import KINDS
 
 HASH_PRESENT, HASH_REQUEST = 0x01, 0x02
 
@@ -224,7 +225,9 @@ class RelayCount:
         if isinstance(payload, str):
             body = payload[payload.find("|") + 1 :] if payload.startswith("T") else payload
             try:
-                digest = bytes.fromhex(decode_envelope(parse(body)).data_hash)
+                envelope = decode_envelope(parse(body))
+                # Sync answers are no relays: two empty ones are the same message.
+                digest = None if envelope.type in KINDS else bytes.fromhex(envelope.data_hash)
             except WireError:
                 digest = None
         self._hashes[message.mark] = digest

@@ -17,13 +17,20 @@ class Trace:
         self._hash = hashlib.sha256()
         self._last: deque[str] = deque(maxlen=keep)
         self._lines = 0
+        self._ended = False
 
     def add(self, line: str) -> None:
         """Append one line (no line break in it)."""
+        if self._ended:
+            return
         self._lines += 1
         self._last.append(line)
         self._hash.update(line.encode("utf-8", "surrogatepass"))
         self._hash.update(b"\n")
+
+    def end(self) -> None:
+        """What comes from now on is only tidying up."""
+        self._ended = True
 
     @property
     def lines(self) -> int:

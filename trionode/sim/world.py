@@ -369,6 +369,7 @@ class World:
         """A rule is broken: the first one ends the run."""
         if self.failure is None:
             at_s = trio.current_time()
+            self.trace.end()
             self.failure = InvariantViolation(f"at virtual second {at_s:.3f}, {node}: {what}")
             self._scope.cancel(reason="an invariant does not hold")
 

@@ -15,6 +15,13 @@ from trionode.sim.scenarios.reorgs import REORGS
 from trionode.sim.scenarios.restart import RESTART
 from trionode.sim.scenarios.rough import ROUGH_WEATHER
 from trionode.sim.scenarios.standing import STANDING
+from trionode.sim.scenarios.suites_boot import SUITES as BOOT_SUITES
+from trionode.sim.scenarios.suites_chain import SUITES as CHAIN_SUITES
+from trionode.sim.scenarios.suites_orchestrator import SUITES as ORCHESTRATOR_SUITES
+from trionode.sim.scenarios.suites_sync import SUITES as SYNC_SUITES
+
+SUITES: tuple[Scenario, ...] = (*CHAIN_SUITES, *ORCHESTRATOR_SUITES, *BOOT_SUITES, *SYNC_SUITES)
+"""The acceptance suites of docs/spec/testnet.md §8, with the times of the real network."""
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -30,6 +37,7 @@ SCENARIOS: dict[str, Scenario] = {
         STANDING,
         *STORIES,
         *REORGS,
+        *SUITES,
     )
 }
 
