@@ -131,6 +131,21 @@ async def test_told_locations_are_marked_until_they_are_signed(
     assert settled == {"ip": "9.1.0.1", "confirmed": ["shop"], "contradicted": ["web"], "unverified": 1}
 
 
+async def test_a_told_row_newer_than_the_signed_one_is_not_shown_beside_it(
+    autojump_clock: Any, net: Net, observed: Any, nursery: trio.Nursery
+) -> None:
+    made = observed()
+    await nursery.start(made.core.run)
+    await trio.sleep(20)
+    await made.hear(made.running(1, "shop"))
+    await trio.sleep(100)
+    for node in net.nodes.values():
+        node.locations = [made.told("shop", "9.1.0.1", age_ms=0), made.told("web", "9.1.0.1", age_ms=0)]
+    await made.core.bootstrap.load()
+    assert made.shown() == [("shop", "9.1.0.1", False), ("web", "9.1.0.1", True)]
+    assert len(made.core.log.index) == 2
+
+
 async def test_nothing_unverified_is_stored(
     autojump_clock: Any, net: Net, observed: Any, nursery: trio.Nursery
 ) -> None:

@@ -82,11 +82,16 @@ class Places:
     def _waiting(self, name: str | None, ip: str | None) -> list[UnverifiedRow]:
         if not len(self._unverified):
             return []
-        rows = self._unverified.rows(name, ip, self._clock.now_ms())
-        return [row for row in rows if not self._is_signed(row)]
-
-    def _is_signed(self, row: UnverifiedRow) -> bool:
-        return any(signed.name == row.name for signed in self._index.locations(ip=row.ip))
+        waiting: list[UnverifiedRow] = []
+        signed: dict[str, set[str]] = {}
+        for row in self._unverified.rows(name, ip, self._clock.now_ms()):
+            places = signed.get(row.name)
+            if places is None:
+                rows = self._index.locations(row.name)
+                places = signed[row.name] = {place.ip for place in rows if place.name == row.name}
+            if row.ip not in places:
+                waiting.append(row)
+        return waiting
 
 
 class ObservedLog:
