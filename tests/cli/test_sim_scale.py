@@ -39,6 +39,15 @@ def test_json_for_programs_has_every_figure() -> None:
     assert len(outcome["curve_s"]) == 101
 
 
+def test_delays_may_be_those_a_node_has_measured(tmp_path: Path) -> None:
+    rows = [{"ip": "1.2.3.4", "latency": ms} for ms in (3, 5, 7, 9, 400, None)]
+    file = tmp_path / "peers.json"
+    file.write_text(json.dumps(rows), "utf-8")
+    result = CliRunner().invoke(command, [*SMALL, "--latencies", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "up to 7 ms one way, nine tenths up to 400 ms (a sample of 5" in result.output
+
+
 def test_a_picture(tmp_path: Path) -> None:
     file = tmp_path / "scale.png"
     result = CliRunner().invoke(command, [*SMALL, "--nodes", "80", "--plot", str(file)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -54,6 +55,12 @@ MODE_NAMES = ("flood", "flood at once", "hash, ask all", "hash")
     show_default=True,
     help="Stretches the delays between all places.",
 )
+@click.option(
+    "--latencies",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Measured delays to draw those of the links from: what `trionode peers --json` writes.",
+)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture, too (PNG).")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(
@@ -65,6 +72,7 @@ def command(
     slow_share: float,
     slow_kbit: float,
     delay_factor: float,
+    latencies: BinaryIO | None,
     plot: Path | None,
     as_json: bool,
 ) -> int:
@@ -74,6 +82,7 @@ def command(
     """
     import msgspec
 
+    from trionode.sim.scale.delays import read_latencies_ms
     from trionode.sim.scale.plot import check_available, draw
     from trionode.sim.scale.report import table
     from trionode.sim.scale.spread import MODES
@@ -81,6 +90,7 @@ def command(
 
     if plot is not None:
         check_available()
+    sample_ms = read_latencies_ms(latencies.read()) if latencies is not None else ()
     pictures = []
     for number, size in enumerate(nodes):
         plan = Plan(
@@ -92,6 +102,7 @@ def command(
             slow_share=slow_share,
             slow_bits_s=slow_kbit * 1000,
             delay_factor=delay_factor,
+            sample_ms=sample_ms,
         )
         pictures.append(study(plan))
         if not as_json:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from trionode.config.tree import GossipSettings
+from trionode.sim.scale.delays import delays_ms
 from trionode.sim.scale.sites import draw_sites
 from trionode.sim.scale.sizes import MASK_BYTES, load, running_message, sizes_of, upkeep_bytes_s
 from trionode.sim.scale.spread import MODES, Mode, Network, Spread, lay_out, spread
@@ -22,7 +23,8 @@ SIZES = sizes_of(running_message(5, random.Random(1)))
 def build(seed: int, nodes: int = NODES, **more: float) -> tuple[Links, Network]:
     sites = draw_sites(nodes, random.Random(seed), slow_share=0.1, slow_bits_s=1e6)
     links = discover([site.address for site in sites], random.Random(seed))
-    return links, lay_out(sites, links, **more)
+    delays = delays_ms(sites, links, random.Random(seed))
+    return links, lay_out(sites, links, delays, **more)
 
 
 def peers_of(links: Links, node: int) -> int:

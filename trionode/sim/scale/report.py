@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trionode.sim.scale.study import Outcome, Picture, Times
+from trionode.sim.scale.study import Outcome, Picture, Plan, Times
 
 _WIDTH = 15
 _Cell = Callable[[Outcome], str]
@@ -16,6 +16,8 @@ def table(picture: Picture) -> str:
     lines = [
         f"{plan.nodes:,} nodes, {picture.links:,} links: {picture.outbound_mean:.1f} dialled and "
         f"{picture.inbound_mean:.1f} accepted per node, {picture.peers_min} to {picture.peers_max} peers",
+        f"half of the links take up to {picture.delay_half_ms:.0f} ms one way, nine tenths up to "
+        f"{picture.delay_most_ms:.0f} ms ({_origin(plan)}; `trionode peers` shows yours)",
         f"{picture.messages_h:,.0f} messages an hour; a text of {picture.text_chars:,} characters "
         f"({plan.apps} apps) is {picture.text_bytes} bytes on the line, its announcement "
         f"{picture.present_bytes}",
@@ -28,6 +30,10 @@ def table(picture: Picture) -> str:
         for name, cell in _rows(f"{plan.slow_bits_s / 1e6:g} Mbit/s")
     ]
     return "\n".join(lines)
+
+
+def _origin(plan: Plan) -> str:
+    return f"a sample of {len(plan.sample_ms)}" if plan.sample_ms else "assumed from places"
 
 
 def _rows(slow: str) -> list[tuple[str, _Cell]]:

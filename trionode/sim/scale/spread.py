@@ -18,7 +18,8 @@ import msgspec
 from trionode.config.tree import GossipSettings, PeerSettings
 from trionode.peers.inventory import Inventory
 from trionode.peers.relay import paced_offsets_s, relay_targets
-from trionode.sim.scale.sites import Site, one_way_ms
+from trionode.sim.scale.delays import Delays
+from trionode.sim.scale.sites import Site
 from trionode.sim.scale.sizes import MASK_BYTES, Load, Sizes
 from trionode.sim.scale.topology import Links
 
@@ -56,25 +57,19 @@ class Network(msgspec.Struct, frozen=True):
 
 
 def lay_out(
-    sites: Sequence[Site],
-    links: Links,
-    *,
-    delay_factor: float = 1.0,
-    jitter_ms: float = 10.0,
-    commit_ms: float = 2.0,
+    sites: Sequence[Site], links: Links, delays: Delays, *, jitter_ms: float = 10.0, commit_ms: float = 2.0
 ) -> Network:
-    """The network of these nodes and links. `delay_factor` stretches the delays between places."""
-
-    def ways(node: int, peers: Sequence[int], mask_bytes: int) -> dict[int, Way]:
-        here = sites[node]
-        return {
-            peer: (peer, one_way_ms(here, sites[peer]) * delay_factor / 1000, mask_bytes) for peer in peers
-        }
-
+    """The network of these nodes and links; `delays` has one for each link."""
     return Network(
         names=[f"{site.ip}:{site.port}" for site in sites],
-        outbound=[ways(node, peers, MASK_BYTES) for node, peers in enumerate(links.outbound)],
-        inbound=[ways(node, peers, 0) for node, peers in enumerate(links.inbound)],
+        outbound=[
+            {peer: (peer, delays[node, peer] / 1000, MASK_BYTES) for peer in peers}
+            for node, peers in enumerate(links.outbound)
+        ],
+        inbound=[
+            {peer: (peer, delays[peer, node] / 1000, 0) for peer in peers}
+            for node, peers in enumerate(links.inbound)
+        ],
         seconds_per_byte=[8 / site.uplink_bits_s for site in sites],
         jitter_s=jitter_ms / 1000,
         commit_s=commit_ms / 1000,

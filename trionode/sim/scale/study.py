@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from trionode.config.tree import PeerSettings
+from trionode.sim.scale.delays import delays_ms
 from trionode.sim.scale.sites import Site, draw_sites
 from trionode.sim.scale.sizes import Sizes, running_message, sizes_of, upkeep_bytes_s
 from trionode.sim.scale.spread import MODES, Mode, Network, Spread, lay_out, spread
@@ -37,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     slow_share: float = 0.05
     slow_bits_s: float = 1e6
     delay_factor: float = 1.0
+    sample_ms: tuple[float, ...] = ()
+    """Delays one way that were measured; without them they follow from the places of the nodes."""
     jitter_ms: float = 10.0
     commit_ms: float = 2.0
 
@@ -82,6 +85,9 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     peers_mean: float
     peers_min: int
     peers_max: int
+    delay_half_ms: float
+    delay_most_ms: float
+    """Half, and nine tenths, of the links are no slower than this, one way."""
     text_chars: int
     text_bytes: int
     present_bytes: int
@@ -101,21 +107,27 @@ def study(plan: Plan) -> Picture:
         slow_bits_s=plan.slow_bits_s,
     )
     links = discover([site.address for site in sites], random.Random(f"{plan.seed}/links"))
-    network = lay_out(
+    delays = delays_ms(
         sites,
         links,
-        delay_factor=plan.delay_factor,
-        jitter_ms=plan.jitter_ms,
-        commit_ms=plan.commit_ms,
+        random.Random(f"{plan.seed}/delays"),
+        factor=plan.delay_factor,
+        sample_ms=plan.sample_ms,
     )
+    network = lay_out(sites, links, delays, jitter_ms=plan.jitter_ms, commit_ms=plan.commit_ms)
     sizes = sizes_of(running_message(plan.apps, random.Random(f"{plan.seed}/text")))
     origins = random.Random(f"{plan.seed}/origins").choices(range(plan.nodes), k=plan.messages)
     outcomes = tuple(_outcome(plan, sites, network, sizes, origins, mode) for mode in plan.modes)
-    return _picture(plan, links, sizes, outcomes, begin_s)
+    return _picture(plan, links, sorted(delays.values()), sizes, outcomes, begin_s)
 
 
 def _picture(
-    plan: Plan, links: Links, sizes: Sizes, outcomes: tuple[Outcome, ...], begin_s: float
+    plan: Plan,
+    links: Links,
+    ordered_delays_ms: Sequence[float],
+    sizes: Sizes,
+    outcomes: tuple[Outcome, ...],
+    begin_s: float,
 ) -> Picture:
     peers = [len(out) + len(in_) for out, in_ in zip(links.outbound, links.inbound, strict=True)]
     upkeep_bytes = upkeep_bytes_s(statistics.fmean(peers), PeerSettings().ping_interval_s) * 3600
@@ -127,6 +139,8 @@ def _picture(
         peers_mean=statistics.fmean(peers),
         peers_min=min(peers),
         peers_max=max(peers),
+        delay_half_ms=at_share(ordered_delays_ms, 0.5),
+        delay_most_ms=at_share(ordered_delays_ms, 0.9),
         text_chars=sizes.text_chars,
         text_bytes=sizes.text.sent_bytes,
         present_bytes=sizes.present.sent_bytes,
