@@ -265,14 +265,19 @@ async def be_late(path: Path) -> None:
                 over.set()
 
         node.sync.on_done(on_done)
+        linked = trio.Event()
+        node.peers.table.on_change(lambda event, peer: linked.set())
         node.peers.add_outgoing(OLD_IP, 16127)
-        await trio.sleep(1)
+        await linked.wait()
+        await trio.sleep(0.5)
         lags.clear()
         before_mib = reset_peak()
         began, cpu = time.perf_counter(), time.process_time()
-        await node.sync.request([key])
-        with trio.fail_after(120):
+        asked = await node.sync.request([key])
+        with trio.move_on_after(60) as patience:
             await over.wait()
+        if patience.cancelled_caught:
+            raise SystemExit(f"asked {asked}, got {done}: {node.counters.snapshot()}")
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         told = lags.told() | {
             "took_s": took,
