@@ -320,3 +320,27 @@ async def test_an_operators_wish_waits_for_the_run_under_way(
     await trio.sleep(100)
     assert runs == [(HEIGHT, False), (0, True)]
     assert node.orchestrator.hash_status.last_error is None
+
+
+@pytest.mark.trio
+async def test_an_effect_that_fails_costs_no_other(
+    autojump_clock: Any, node: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(node.state_sync, "forget_marks", broken)
+    monkeypatch.setattr(node.state_sync, "eligible", broken)
+    await node_degrades(node)
+    monkeypatch.undo()
+    assert node.counters["orchestrator.failed.ForgetMarks"] == 1
+    assert node.counters["orchestrator.failed.LookForPeers"] == 1
+    assert node.orchestrator.phase is Phase.RESYNCING
+    assert node.orchestrator.db_ready.is_open
+
+
+async def node_degrades(bench: Bench) -> None:
+    bench.enough_peers(False)
+    await trio.sleep(1)
+    bench.enough_peers()
+    await trio.sleep(5)

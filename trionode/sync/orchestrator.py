@@ -13,12 +13,11 @@ Published, in the words of docs/spec/testnet.md §6: `orchestrator:started`, `or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import trio
 
-from trionode.chain.progress import Progress
 from trionode.config.tree import Settings
 from trionode.lifecycle import phases as life
 from trionode.lifecycle.orchestrator import step
@@ -29,8 +28,8 @@ from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
-from trionode.sync.ports import ChainReader, Table
-from trionode.sync.report import HashSyncStatus, OrchestratorStatus, SyncReport
+from trionode.sync.ports import ChainReader, HashSyncEngine, Sender, StateSyncPort, Table
+from trionode.sync.report import HashSyncStatus, OrchestratorStatus
 
 log = get_logger("orchestrator")
 
@@ -54,40 +53,6 @@ _ENDS: dict[life.Timer, Happening] = {
     "sync window": life.SyncWindowEnded(),
     "ask pause": life.AskPauseEnded(),
 }
-
-
-class HashSyncEngine(Protocol):
-    """What runs hash syncs (`sync.hashsync.HashSync`)."""
-
-    @property
-    def is_running(self) -> bool: ...
-    @property
-    def left(self) -> int: ...
-    @property
-    def progress(self) -> Progress | None: ...
-    @property
-    def last(self) -> SyncReport | None: ...
-
-    async def first_run(self, height: int) -> SyncReport: ...
-    async def later_run(self, height: int, *, force: bool = False) -> SyncReport: ...
-    async def rebuild(self) -> int | None: ...
-    def ask_for_new(self) -> None: ...
-
-
-class StateSyncPort(Protocol):
-    """What asks peers for the app state (`sync.statesync.StateSync`)."""
-
-    def eligible(self) -> list[str]: ...
-    async def request(self, keys: Sequence[str]) -> tuple[str, ...]: ...
-    def forget_marks(self) -> None: ...
-    def on_done(self, listener: Callable[[Any, str], None]) -> None: ...
-
-
-class Sender(Protocol):
-    """Whether this node may send."""
-
-    @property
-    def can_send(self) -> bool: ...
 
 
 class RebuildUnderWay(Exception):
@@ -295,7 +260,17 @@ class Orchestrator:
             log.info("phase", before=before.phase.value, now=after.phase.value)
         self._show(after)
         for effect in effects:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: life.Effect) -> None:
+        """Whatever goes wrong with one effect, those after it are still carried out."""
+        try:
             _CARRY[type(effect)](self, effect)
+        except Exception as error:
+            self._counters.add(f"orchestrator.failed.{type(effect).__name__}")
+            log.error("failed", what=type(effect).__name__, exc_info=error)
+            if isinstance(effect, life.LookForPeers):
+                self._feed(life.PeersEligible(()))
 
     def _note(self, event: Happening) -> None:
         if isinstance(event, life.HashSyncFailed | life.RebuildFailed):

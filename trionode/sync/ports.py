@@ -1,4 +1,5 @@
-"""What the registry's synchronisation needs of other rooms, as ports (docs/spec/registry.md §11, §12).
+"""What the registry's synchronisation needs of other rooms, as ports (docs/spec/registry.md §11, §12),
+and what the orchestrator needs of the engines it drives (lifecycle.md §8).
 
 `peers.service.PeerService` is the peers of a node, `store.appregistry.AppRegistry` its registry.
 """
@@ -7,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
+from trionode.chain.progress import Progress
 from trionode.peers.dispatch import MessageHandler
 from trionode.peers.peer import Peer
 from trionode.registry.reasons import Rejection
 from trionode.store.appregistry_batch import BatchReport
 from trionode.store.registry_port import RegistryStore
+from trionode.sync.report import SyncReport
 from trionode.wire.jsjson import JsValue
 
 
@@ -92,3 +95,37 @@ class Registry(Protocol):
     async def reindex(self) -> int | None:
         """Make the current specifications anew from all messages."""
         ...
+
+
+class HashSyncEngine(Protocol):
+    """What runs hash syncs (`sync.hashsync.HashSync`)."""
+
+    @property
+    def is_running(self) -> bool: ...
+    @property
+    def left(self) -> int: ...
+    @property
+    def progress(self) -> Progress | None: ...
+    @property
+    def last(self) -> SyncReport | None: ...
+
+    async def first_run(self, height: int) -> SyncReport: ...
+    async def later_run(self, height: int, *, force: bool = False) -> SyncReport: ...
+    async def rebuild(self) -> int | None: ...
+    def ask_for_new(self) -> None: ...
+
+
+class StateSyncPort(Protocol):
+    """What asks peers for the app state (`sync.statesync.StateSync`)."""
+
+    def eligible(self) -> list[str]: ...
+    async def request(self, keys: Sequence[str]) -> tuple[str, ...]: ...
+    def forget_marks(self) -> None: ...
+    def on_done(self, listener: Callable[[Any, str], None]) -> None: ...
+
+
+class Sender(Protocol):
+    """Whether this node may send."""
+
+    @property
+    def can_send(self) -> bool: ...
