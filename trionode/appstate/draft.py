@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from trionode.appstate.bounds import surplus
 from trionode.appstate.changes import (
     Change,
     DeleteCopy,
@@ -42,9 +43,13 @@ class Draft:
         self.changes: list[Change] = []
 
     def do(self, change: Change) -> None:
-        """Fold a change and remember it."""
+        """Fold a change and remember it; what it pushes out goes with it."""
         self.state.apply(change)
         self.changes.append(change)
+        pushed_out = surplus(self.state, change)
+        if pushed_out is not None:
+            self.state.apply(pushed_out)
+            self.changes.append(pushed_out)
 
     def take(self) -> list[Change]:
         """Hand out the changes so far and begin a new list."""

@@ -245,6 +245,10 @@ class AppState:
         source = self.index.source(ip)
         return source is not None and bool(source.running)
 
+    def address(self, ip: str) -> Address | None:
+        """The records of an address beside its events."""
+        return self._addresses.get(ip)
+
     def rows_at(self, ip: str) -> list[LocationRow]:
         """The cache rows of an address, in no particular order."""
         address = self._addresses.get(ip)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from trionode.appstate.bounds import MAX_PER_ADDRESS
 from trionode.config.tree import Settings
 from trionode.node import NodeCore
 
@@ -46,7 +47,17 @@ BOUNDS: dict[str, Callable[[Settings], int]] = {
     "PeerTable.history": lambda s: 1000,
     "RateLimiter._buckets": lambda s: s.peers.rate_limit_keys,
     "EventLog._queue": lambda s: s.store.queue_batches,
-    "Address.rows": lambda s: 5 * s.appstate.max_apps_per_node,
+    "Address.rows": lambda s: MAX_PER_ADDRESS,
+    "Address.installing": lambda s: MAX_PER_ADDRESS,
+    "Address.errors": lambda s: MAX_PER_ADDRESS,
+    "Address.copies": lambda s: 2 * MAX_PER_ADDRESS,
+    "Source.running": lambda s: MAX_PER_ADDRESS,
+    "Source.removed": lambda s: MAX_PER_ADDRESS,
+    "Source.rows": lambda s: MAX_PER_ADDRESS + s.appstate.max_apps_per_node,
+    "LocationIndex._by_name": lambda s: 64 * MAX_PER_ADDRESS,
+    "LocationIndex._spellings": lambda s: 64 * MAX_PER_ADDRESS,
+    "LocationIndex._name_answers": lambda s: 64 * MAX_PER_ADDRESS,
+    "LocationIndex._whole_answer": lambda s: 64 * MAX_PER_ADDRESS,
     "Counters._values": lambda s: 600,
 }
 """By the class and attribute that hold a container."""

@@ -14,6 +14,7 @@ signs with a key that stands in the node list; what it says of itself counts, th
 | twofaced | of itself, other news to everybody, at one and the same time |
 | future | of itself, news from just within and just outside of the accepted future |
 | oversize | sync answers with too many records, and long texts |
+| hoard | of itself, rightly signed, ever new names: removals, installs, failed installs, apps |
 | empty | sync answers without a record, said to be complete |
 """
 
@@ -36,6 +37,7 @@ from trionode.wire.keys import NodeKey
 OVERHEARD = 60
 REDIAL_S = 10.0
 FLOOD_FRAMES = 200
+HOARD = 3
 
 
 def liar_ip(number: int) -> str:
@@ -161,6 +163,9 @@ class Liar:
                 yield lies.of_itself(now_ms - now_ms % 60_000, f"face{rng.randrange(1 << 30)}")
             case "future":
                 yield lies.of_itself(now_ms + rng.choice((29_000, 119_000, 125_000, 900_000)), "later")
+            case "hoard":
+                for _ in range(HOARD):
+                    yield lies.new_name(now_ms)
             case "oversize":
                 yield '{"version":1,"timestamp":1,"pubKey":"' + "a" * rng.choice((5_000, 600_000)) + '"}'
             case _:

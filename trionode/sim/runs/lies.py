@@ -53,6 +53,14 @@ class Lies:
         """A running message of ours, rightly signed."""
         return seal(_message("fluxapprunning", self._ip, at_ms, name), self._key, at_ms).text
 
+    def new_name(self, at_ms: int) -> str:
+        """A message of ours about something that nobody has ever heard of."""
+        kind = self._rng.choice(
+            ("fluxappremoved", "fluxappinstalling", "fluxappinstallingerror", "fluxapprunning")
+        )
+        data = _message(kind, self._ip, at_ms, f"new{self._rng.randrange(1 << 40)}")
+        return seal(data, self._key, at_ms).text
+
     def announcements(self) -> Iterator[bytes]:
         """Announcements of what we overheard."""
         for text in list(self._overheard)[-5:]:
@@ -141,6 +149,10 @@ def _message(kind: str, ip: str, at_ms: int, name: str) -> dict[str, JsValue]:
         return {**common, "appName": name}
     if kind == "fluxnodesigterm":
         return common
+    if kind == "fluxappinstalling":
+        return {**common, "name": name}
+    if kind == "fluxappinstallingerror":
+        return {**common, "name": name, "hash": "0" * 64, "error": "it does not fit"}
     apps: list[JsValue] = [{"name": name, "hash": "0" * 64, "runningSince": iso_text(at_ms)}]
     return {**common, "version": 2, "apps": apps, "osUptime": 1, "staticIp": False}
 

@@ -20,7 +20,17 @@ Ending = Literal["kill", "power", "stop", "sigterm"]
 """kill -9; the machine without power; an orderly end (SIGINT); SIGTERM of a machine that goes down."""
 
 Trick = Literal[
-    "forge", "replay", "relabel", "evict", "flood", "hollow", "twofaced", "future", "oversize", "empty"
+    "forge",
+    "replay",
+    "relabel",
+    "evict",
+    "flood",
+    "hollow",
+    "twofaced",
+    "future",
+    "oversize",
+    "empty",
+    "hoard",
 ]
 """What a liar does; `sim.runs.liars` says how."""
 
