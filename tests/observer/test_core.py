@@ -287,3 +287,22 @@ async def test_no_key_is_ever_made(
     assert made.core.peers._key is None
     with pytest.raises(PeerError):
         made.core.peers.broadcast_own({"type": "fluxapprunning"})
+
+
+async def test_when_sources_die_it_says_which_knowledge_is_old(
+    autojump_clock: Any, net: Net, observed: Any, nursery: trio.Nursery
+) -> None:
+    made = observed(nodes=3)
+    await nursery.start(made.core.run)
+    await trio.sleep(20)
+    assert made.core.report.document()["unknown"] == []
+    for ip in ("9.2.0.1", "9.3.0.1"):
+        net.nodes[ip].is_up = False
+    await trio.sleep(900)
+    report = made.core.report.document()
+    assert (report["nodes"]["count"], report["nodes"]["agreed"]) == (3, True)
+    assert report["nodes"]["agreedAgoS"] > 200
+    assert [text.split(":")[0] for text in report["unknown"]] == [
+        "whether the node list is still right",
+        f"whether the height is still {HEIGHT}",
+    ]

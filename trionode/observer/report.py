@@ -94,6 +94,10 @@ class ObserverReport:
             told.append(f"whether the node list is still right: {few}")
         if facts.height_agreed_s is None:
             told.append(f"the height of the chain: {facts.heights_told} sources told theirs")
+        elif not majority_of(facts.heights_told):
+            told.append(
+                f"whether the height is still {facts.height}: {facts.heights_told} sources tell theirs"
+            )
         elif not facts.synced:
             told.append("whether the chain moves: no majority told a new height lately")
         if len(self._unverified):
