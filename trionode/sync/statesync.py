@@ -69,6 +69,17 @@ STORE_PAUSE_S = 1.0
 DoneListener = Callable[[SyncKind, str], None]
 
 
+PONG_GRACE_MS = 5_000
+"""A pong that is out for so long is on its way, not missed: pings to all peers leave in one moment."""
+
+
+def _owes_pong(peer: Peer, now_ms: int) -> bool:
+    pinger = peer.pinger
+    if pinger.missed == 1 and pinger.last_ping_ms is not None:
+        return now_ms - pinger.last_ping_ms > PONG_GRACE_MS
+    return pinger.missed > 0
+
+
 class _Line:
     """One peer that was asked: its answers in order, and what is known of them."""
 
@@ -170,7 +181,7 @@ class StateSync:
         return keys
 
     def _may_be_asked(self, peer: Peer, now_ms: int) -> bool:
-        if peer.closing or peer.pinger.missed or not peer.takes_state_sync or peer.uptime_s is None:
+        if peer.closing or _owes_pong(peer, now_ms) or not peer.takes_state_sync or peer.uptime_s is None:
             return False
         connected_s = (now_ms - peer.connected_at_ms) / 1000
         return peer.uptime_s + connected_s >= self._settings.min_peer_uptime_s
