@@ -6,6 +6,7 @@ Plans are JSON texts, so that one that failed can be kept, read and cut down. Ev
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -213,12 +214,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def _json(value: object) -> str:
-    return (
-        msgspec.json.format(msgspec.json.encode(value), indent=-1)
-        .decode()
-        .replace('":', '": ')
-        .replace(",", ", ")
-    )
+    return json.dumps(value, ensure_ascii=False)
 
 
 def read_plan(path: Path) -> RunPlan:
