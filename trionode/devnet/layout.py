@@ -226,6 +226,12 @@ def _settings_text(layout: Layout, node: NodePlace, overrides: Mapping[str, Any]
             "min_peers": 1,
             "retry_ladder_blocks": [0, 2, 4, 10, 50],
         },
+        # Nobody has been up for hours here, and there may be fewer than three peers to ask.
+        "state_sync": {
+            "min_peer_uptime_s": 0.0,
+            "min_completions": max(1, min(3, count - 1)),
+            "response_timeout_s": 10.0,
+        },
         "log": {"level": "info"},
     }
     for dotted, value in overrides.items():
