@@ -72,7 +72,7 @@ SETTINGS: dict[str, Any] = {
     "api.event_ring": 4096,
     "api.side_ports": False,
     "peers.ping_interval_s": 1.0,
-    "peers.max_missed_pongs": 2,
+    "peers.max_missed_pongs": 3,
     "peers.handshake_timeout_s": 3.0,
     "peers.min_unique_outbound_ips": 4,
     "peers.min_unique_inbound_ips": 2,
