@@ -19,6 +19,7 @@ from trionode import __version__
 from trionode.chain.blockhooks import BlockHooks
 from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
+from trionode.chain.nodelist import NodeListBuilder
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.hosting.announcer import Announcer
@@ -55,6 +56,7 @@ from trionode.sync.stateserver import StateServer
 from trionode.sync.statesync import StateSync
 from trionode.watch import Watch, WatchParts
 from trionode.wire.keys import NodeKey
+from trionode.wire.nodelist import NodeList
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class NodeParts:
     host: AppHost | None = None
     node_probe: NodeProbe | None = None
     judges: Callable[[Counters], Judges] = lambda _: InlineJudges()
+    build_nodes: NodeListBuilder = NodeList.from_rpc
     has_address_index: bool = True
 
 
@@ -101,6 +104,7 @@ class NodeCore:
             self.counters,
             public_key=parts.key.public_key,
             address=settings.node.address,
+            build_nodes=parts.build_nodes,
         )
         self.peers = PeerService(
             settings,

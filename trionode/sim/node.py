@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import trio
 
+from trionode.chain.nodelist import NodeListBuilder
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.hosting.memory import MemoryHost
@@ -27,6 +28,7 @@ from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.sync.source import PeerHttp
 from trionode.wire.address import split_address
 from trionode.wire.keys import NodeKey
+from trionode.wire.nodelist import NodeList
 
 
 class SimNode:
@@ -56,6 +58,7 @@ class SimNode:
         self.settings = settings
         self.core: NodeCore | None = None
         self.starts = 0
+        self.build_nodes: NodeListBuilder = NodeList.from_rpc
         self._seed = seed
         self._scope: trio.CancelScope | None = None
         self._ended = trio.Event()
@@ -119,6 +122,7 @@ class SimNode:
                 bulk_source=http,
                 machine=self.machine,
                 host=self.apps,
+                build_nodes=self.build_nodes,
                 os_uptime_s=lambda: round(trio.current_time() - started_s, 2),
             )
         )

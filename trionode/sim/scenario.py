@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import msgspec
 import trio
@@ -15,6 +16,7 @@ from trionode.errors import ConfigError, TrionodeError
 from trionode.sim.clock import IDLE_HOOK, IdleHook, sim_clock
 from trionode.sim.trace import Trace
 from trionode.sim.world import World, WorldPlan
+from trionode.wire import signing
 
 
 class ScenarioError(TrionodeError):
@@ -85,6 +87,17 @@ def deterministic_scheduling(seed: int) -> Iterator[None]:
         trio_run._r.setstate(state)
 
 
+@contextmanager
+def shared_signature_checks() -> Iterator[None]:
+    """Every node checks every signature, with the same outcome: within one run it is computed once."""
+    before = signing.recover
+    signing.recover = lru_cache(maxsize=16_384)(before)
+    try:
+        yield
+    finally:
+        signing.recover = before
+
+
 def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None, replay: str = "") -> Report:
     """Run one scenario to its end. Raises RunFailed, or ConfigError for too few nodes.
 
@@ -118,7 +131,7 @@ def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None, rep
 
     start = time.perf_counter()
     try:
-        with deterministic_scheduling(seed):
+        with deterministic_scheduling(seed), shared_signature_checks():
             trio.run(main, clock=sim_clock(hook), strict_exception_groups=True)
     except Exception as error:
         trace = worlds[0].trace if worlds else Trace()

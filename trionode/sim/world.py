@@ -111,6 +111,9 @@ class World:
             [StubNode(ip=node.address, pubkey=node.key.public_key) for node in self.nodes],
             block_interval_ms=round(plan.block_interval_s * 1000),
         )
+        for node in self.nodes:
+            # The list is the same for all, and a list is never changed.
+            node.build_nodes = self.chain.build_nodes
         # Keys outlive the list: what was stored while a node was listed stays right.
         self._keys = {node.address: node.key.public_key for node in self.nodes}
         if self.checks is not None:

@@ -13,7 +13,7 @@ from trionode.sim.runs.goodbyes import Goodbyes
 from trionode.sim.runs.guards import ReadyGuards
 from trionode.sim.runs.honest import DELIVERY_S, Honest, Said
 from trionode.sim.runs.liars import Liar
-from trionode.sim.runs.plan import RunPlan
+from trionode.sim.runs.plan import RunPlan, Skew
 from trionode.sim.runs.troubles import Troubles
 from trionode.sim.scenario import Report, Scenario, ScenarioError, run_scenario
 from trionode.sim.world import World, WorldPlan, app
@@ -21,8 +21,6 @@ from trionode.sim.world import World, WorldPlan, app
 REJOIN_S = 300.0
 """So long after the faults every node has links again: two rounds of discovery that failed at first."""
 MARGIN_S = 30.0
-MAX_APART_S = 115.0
-"""How far clocks may be apart, and a record live longer here than where it was made."""
 
 
 def settings_of(plan: RunPlan) -> Settings:
@@ -69,10 +67,16 @@ def settings_of(plan: RunPlan) -> Settings:
 
 
 def calm_s(plan: RunPlan) -> float:
-    """How long calm lasts: until every record from before it has expired by every clock."""
+    """How long calm lasts: until every record from before it has expired by every clock.
+
+    A record lives longer where the clock is behind that of its author.
+    """
+    jumps_ms = [step.skew_ms for step in plan.steps if isinstance(step, Skew)]
+    skews_ms = [*(plan.skew_ms(node) for node in range(plan.nodes)), *jumps_ms]
+    apart_s = (max(skews_ms) - min(skews_ms)) / 1000
     appstate = settings_of(plan).appstate
     life_s = appstate.running_expiry_ms / 1000 * plan.time_scale
-    return life_s + MAX_APART_S + MARGIN_S
+    return life_s + apart_s + MARGIN_S
 
 
 class Run:

@@ -43,7 +43,7 @@ def draw_plan(seed: int) -> RunPlan:
     """The plan of this seed."""
     rng = random.Random(f"plan {seed}")
     nodes = _size(rng)
-    weather_s = float(rng.randrange(160, 301, 20))
+    weather_s = float(rng.randrange(140, 261, 20))
     scale = rng.choices((0.06, 0.1, 0.2), (16, 4, 1))[0]
     late = tuple(sorted(rng.sample(range(nodes), rng.choice((0, 0, 0, 1, 1, 2)))))
     drawer = _Drawer(rng, nodes, weather_s, _skews(rng, nodes))
