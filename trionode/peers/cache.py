@@ -30,12 +30,12 @@ class ExpiringMap(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value, now_s: float) -> None:
         """Insert or renew an entry."""
-        self._items.pop(key, None)
+        self.discard(key)
         self._items[key] = (now_s + self._ttl_s, value)
         if len(self._items) > self._entries:
             self.expire(now_s)
             while len(self._items) > self._entries:
-                self._items.popitem(last=False)
+                self._forget(next(iter(self._items)))
 
     def get(self, key: Key, now_s: float) -> Value | None:
         """The value of a living entry."""
@@ -43,12 +43,16 @@ class ExpiringMap(Generic[Key, Value]):
         if item is None:
             return None
         if item[0] <= now_s:
-            del self._items[key]
+            self._forget(key)
             return None
         return item[1]
 
     def discard(self, key: Key) -> None:
-        self._items.pop(key, None)
+        if key in self._items:
+            self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        del self._items[key]
 
     def expire(self, now_s: float) -> None:
         """Drop what is past its time."""
@@ -56,11 +60,30 @@ class ExpiringMap(Generic[Key, Value]):
             key, (expires_s, _) = next(iter(self._items.items()))
             if expires_s > now_s:
                 return
-            del self._items[key]
+            self._forget(key)
 
     def __len__(self) -> int:
         return len(self._items)
 
 
 class MessageCache(ExpiringMap[str, Envelope]):
-    """Verified envelopes by data hash: the dedupe memory, and what hash requests are served from."""
+    """Verified envelopes by data hash: the dedupe memory, and what hash requests are served from.
+
+    Also bounded by `max_chars` of message text: a listed node may send a thousand messages of the largest
+    size, and nobody would want to keep half a gigabyte of them. The oldest go first.
+    """
+
+    def __init__(self, entries: int, ttl_s: float, max_chars: int) -> None:
+        super().__init__(entries, ttl_s)
+        self._max_chars = max_chars
+        self.chars = 0
+
+    def put(self, key: str, value: Envelope, now_s: float) -> None:
+        self.chars += len(value.data_text)
+        super().put(key, value, now_s)
+        while self.chars > self._max_chars and len(self._items) > 1:
+            self._forget(next(iter(self._items)))
+
+    def _forget(self, key: str) -> None:
+        self.chars -= len(self._items[key][1].data_text)
+        super()._forget(key)

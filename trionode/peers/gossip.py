@@ -46,6 +46,9 @@ SLICE_S = 0.005
 LONG_TEXT = 16 * 1024
 """Texts longer than this are looked at more carefully before anything costly is done with them."""
 
+CACHE_CHARS = 32 * 1024 * 1024
+"""Message text that is kept for requests: a thousand lists of 200 apps."""
+
 HEAD_CHARS = 512
 _HEAD_KEY = re.compile(r'"pubKey":"([0-9a-f]{66}|[0-9a-f]{130})"').search
 REPLY_REUSE_S = 0.1
@@ -102,7 +105,7 @@ class Gossip:
         self._rng = rng
         self._intake = FairIntake(settings.intake_queue_messages, settings.intake_queue_bytes)
         self._inventory = Inventory(settings.hash_request_timeout_s)
-        self._cache = MessageCache(settings.cache_entries, settings.cache_ttl_s)
+        self._cache = MessageCache(settings.cache_entries, settings.cache_ttl_s, CACHE_CHARS)
         self._refused: ExpiringMap[_Copy, tuple[OriginVerdict, NodeList]] = ExpiringMap(
             settings.cache_entries, settings.cache_ttl_s
         )
@@ -112,6 +115,11 @@ class Gossip:
         self._news = trio.Event()
         dispatcher.on_room(lambda: self._news.set())
         self.on_frame: Callable[[Peer, Frame], None] | None = None
+
+    @property
+    def cached_chars(self) -> int:
+        """Text of the messages kept for requests."""
+        return self._cache.chars
 
     # --- the way in -------------------------------------------------------------------------
 

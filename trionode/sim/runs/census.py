@@ -17,6 +17,7 @@ import msgspec
 from trionode.appstate.bounds import MAX_PER_ADDRESS
 from trionode.config.tree import Settings
 from trionode.node import NodeCore
+from trionode.peers.gossip import CACHE_CHARS
 
 PER_NODE = 8
 ANYWAY = 64
@@ -37,6 +38,7 @@ WINDOW_S = 7_500
 BOUNDS: dict[str, Callable[[Settings], int]] = {
     "MessageCache._items": lambda s: s.gossip.cache_entries,
     "ExpiringMap._items": lambda s: s.gossip.cache_entries,
+    "Envelope.data[]": lambda s: s.gossip.max_text_bytes // 20,
     "Inventory._refused": lambda s: 4096,
     "Inventory._wanted": lambda s: 512 * 64,
     "Inventory._deadlines": lambda s: 512 * 64,
@@ -110,6 +112,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 def too_much(core: NodeCore, nodes: int) -> list[str]:
     """What holds more than it may."""
     found = []
+    if core.peers.gossip.cached_chars > CACHE_CHARS:
+        found.append(f"the message cache holds {core.peers.gossip.cached_chars} characters")
     for place, size in census(core).items():
         declared = BOUNDS.get(place)
         bound = declared(core.settings) if declared is not None else ANYWAY + PER_NODE * nodes
