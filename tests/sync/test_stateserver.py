@@ -112,6 +112,24 @@ async def test_since_is_by_the_clock_of_the_peer(autojump_clock: Any, w: World) 
     assert [len(peer.chunks[0]["messages"]) for peer in (fast, exact)] == [2, 1]
 
 
+class AsNarrowAsSqlite(MemoryStore):
+    """Whole numbers have 63 bits."""
+
+    def stream_events(self, after_ms: int, *, page: int = 500) -> AsyncIterator[EventRow]:
+        assert abs(after_ms) < 2**63
+        return super().stream_events(after_ms, page=page)
+
+
+@pytest.mark.parametrize("offset_ms", [0, -(2**62)])
+@pytest.mark.parametrize("since_ms", [2**62, 2**63, 2**64 - 1])
+async def test_since_may_be_any_number(autojump_clock: Any, w: World, since_ms: int, offset_ms: int) -> None:
+    node = await knowing(w, 1000, store=AsNarrowAsSqlite())
+    peer = await w.stranger(node, 1, msgspec.structs.replace(UP, clock_offset_ms=offset_ms))
+    await peer.ask(SYNC_RUNNING, since_ms=since_ms)
+    await trio.sleep(1)
+    assert [(chunk["messages"], chunk["done"]) for chunk in peer.chunks] == [([], True)]
+
+
 async def test_since_cannot_reach_behind_the_window(autojump_clock: Any, w: World) -> None:
     node = await knowing(w, 1000)
     failed = {"type": "fluxappinstallingerror", "version": 1, "name": "x", "hash": "h", "error": "e"}
@@ -258,19 +276,31 @@ class FailingStore(MemoryStore):
     """Reading events fails behind the first `good_rows` of them."""
 
     good_rows: int | None = None
+    error: Exception = StoreError("the disk is gone", remedy="find it")
 
     async def stream_events(self, after_ms: int, *, page: int = 500) -> AsyncIterator[EventRow]:
         number = 0
         async with aclosing(super().stream_events(after_ms, page=page)) as rows:
             async for row in rows:
                 if number == self.good_rows:
-                    raise StoreError("the disk is gone", remedy="find it")
+                    raise self.error
                 number += 1
                 yield row
 
 
 async def serving(w: World, records: int = 5000, **changes: Any) -> Node:
     return await w.node(store=filled(w, records, at_ms=w.clock.now_ms() - 60_000), **changes)
+
+
+async def test_whatever_goes_wrong_the_stream_is_ended(autojump_clock: Any, w: World) -> None:
+    node = await serving(w)
+    assert isinstance(node.store, FailingStore)
+    node.store.good_rows, node.store.error = 2500, ValueError("a record nobody can print")
+    peer = await w.stranger(node, 1)
+    await peer.ask(SYNC_RUNNING)
+    await trio.sleep(2)
+    assert [chunk["done"] for chunk in peer.chunks] == [False, False, True]
+    assert node.counters["stateserver.crashed"] == 1
 
 
 async def test_a_slow_reader_costs_time_and_no_memory(autojump_clock: Any, w: World) -> None:

@@ -18,7 +18,7 @@ from trionode.peers.link import Hello
 from trionode.store.memory import MemoryStore
 from trionode.sync import statesync
 from trionode.wire.envelope import seal
-from trionode.wire.frames import SYNC_KINDS
+from trionode.wire.frames import SYNC_INSTALLING, SYNC_KINDS
 from trionode.wire.keys import NodeKey
 
 pytestmark = pytest.mark.trio
@@ -193,6 +193,21 @@ async def test_a_record_is_what_its_signed_payload_is(autojump_clock: Any, w: Wo
     assert node.places() == [f"app@{w.ips[3]}"]
     assert node.log.installing() == []
     assert node.refused() == {"sync.validate.type_mismatch": 4}
+
+
+async def test_dates_that_cannot_be_printed_do_not_spoil_own_answers(autojump_clock: Any, w: World) -> None:
+    """`receivedAt` is signed by nobody and kept: what is kept has to go out again to others."""
+    node, (peer,) = await asked(w)
+    for number, odd in enumerate((1e16, -1e16, 253_402_300_800_000)):
+        ip = w.ips[number + 4]
+        message = w.signed(ip, {"type": "fluxappinstalling", "version": 1, "name": "app", "ip": ip})
+        await peer.chunk("fluxappinstallingsync", [copy(message) | {"receivedAt": odd}], done=False)
+    await trio.sleep(1)
+    assert len(node.log.installing()) == 3
+    other = await w.stranger(node, 2)
+    await other.ask(SYNC_INSTALLING)
+    await trio.sleep(1)
+    assert [(len(chunk["messages"]), chunk["done"]) for chunk in other.chunks] == [(3, True)]
 
 
 async def test_only_the_old_address_can_tell_that_it_moved(autojump_clock: Any, w: World) -> None:

@@ -189,6 +189,10 @@ class StateServer:
                     self._served_s.get(peer, {}).pop(kind, None)
                     return
                 stream.end_now()
+            except Exception:
+                if stream.answers:
+                    stream.end_now()
+                raise
         if patience.cancelled_caught:
             self._counters.add("stateserver.too_slow")
             if stream.answers:
@@ -236,11 +240,13 @@ class StateServer:
         return cast("AsyncGenerator[Any, None]", rows), _copy_item
 
     def _after_ms(self, peer: Peer, request: SyncRequest, window_ms: int) -> int:
-        """Records must be newer than this; `since` is by the peer's clock."""
-        oldest_ms = self._clock.now_ms() - window_ms
+        """Records must be newer than this; `since` is by the peer's clock, and may be any number."""
+        now_ms = self._clock.now_ms()
+        oldest_ms = now_ms - window_ms
         if request.since_ms <= 0:
             return oldest_ms
-        return max(oldest_ms, request.since_ms - (peer.hello.clock_offset_ms or 0))
+        since_ms = request.since_ms - (peer.hello.clock_offset_ms or 0)
+        return min(max(oldest_ms, since_ms), now_ms + window_ms)
 
     async def _temporaries(self, since_ms: int) -> AsyncGenerator[TemporaryRow, None]:
         now_ms = self._clock.now_ms()

@@ -39,6 +39,8 @@ ORDER_FIELDS = {
 
 _TEMP_FIELDS = ("type", "version", "appSpecifications", "hash", "timestamp", "signature", "arcaneSender")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999."""
 _ISO = re.compile(
     r"([+-][0-9]{6}|[0-9]{4})-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z", re.ASCII
 )
@@ -74,9 +76,12 @@ def iso_text(time_ms: int) -> str:
 
 
 def iso_ms(value: JsValue) -> int | None:
-    """Milliseconds of a date as it crosses the wire (ISO text, or a plain number); None if it is neither."""
+    """Milliseconds of a date as it crosses the wire (ISO text, or a plain number); None if it is neither.
+
+    What `iso_text` could not print again is no date: it would be stored and spoil our own answers.
+    """
     if is_number(value):
-        return int(value) if abs(value) < 1e17 else None
+        return int(value) if _FIRST_MS <= value <= _LAST_MS else None
     if not isinstance(value, str) or not _ISO.fullmatch(value) or value[0] in "+-":
         return None
     try:
