@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
+
+from trionode.peers.discovery import Target
 
 pytestmark = pytest.mark.trio
 
@@ -175,3 +181,36 @@ async def test_a_network_of_sixteen_grows_together(autojump_clock: Any, world: A
             far = world.nodes[peer.ip, peer.port].service.table.get(f"{node.ip}:16127")
             assert far is not None
             assert far.direction != peer.direction
+
+
+async def test_a_link_that_ends_leaves_the_next_dial_to_its_node_alone(
+    autojump_clock: Any, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = await network(world, 2, 1)
+    dialer, target = node.service.dialer, Target("203.2.0.10", 16127, "random")
+    answered, hosted = [trio.Event(), trio.Event()], [trio.Event(), trio.Event()]
+    dials, links = iter(answered), iter(hosted)
+
+    @asynccontextmanager
+    async def dial(*args: Any, **kwargs: Any) -> AsyncIterator[None]:
+        await next(dials).wait()
+        yield
+
+    async def host(*args: Any) -> None:
+        await next(links).wait()
+
+    monkeypatch.setattr(dialer, "_transport", SimpleNamespace(dial=dial))
+    monkeypatch.setattr(dialer, "_host", host)
+    async with trio.open_nursery() as nursery:
+        for event in (answered[0], None):
+            dialer._begin(target, nursery)
+            if event is not None:
+                event.set()
+            await trio.testing.wait_all_tasks_blocked()
+        hosted[0].set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert dialer.is_pending(target.key), "the second dial is still under way"
+        answered[1].set()
+        hosted[1].set()
+    assert not dialer.is_pending(target.key)
+    assert not node.counters["peers.crashed"]

@@ -71,7 +71,8 @@ class Dialer:
         self._own_port = own_port
         self._host = host
         self._role = role
-        self._pending: dict[str, None] = {}
+        self._pending: dict[str, int] = {}
+        self._dials = 0
         self._inviting: dict[str, None] = {}
         self._backoff = InviteBackoff(settings.invite_backoff_s)
         self._reconnects = ReconnectQueue()
@@ -233,16 +234,22 @@ class Dialer:
             await trio.sleep(self._settings.dial_spacing_s)
 
     def _begin(self, target: Target, nursery: trio.Nursery) -> None:
-        self._pending[target.key] = None
-        nursery.start_soon(self._dial, target, name=f"peer {target.key}")
+        self._dials += 1
+        self._pending[target.key] = self._dials
+        nursery.start_soon(self._dial, target, self._dials, name=f"peer {target.key}")
 
-    async def _dial(self, target: Target) -> None:
+    def _is_over(self, key: str, number: int) -> None:
+        """This dial is pending no longer. Its link may have ended while the next dial is under way."""
+        if self._pending.get(key) == number:
+            del self._pending[key]
+
+    async def _dial(self, target: Target, number: int) -> None:
         self._counters.add("peers.dial.started")
         # also for a lost neighbour, which step 2 dials first: its old link may look alive over there
         hello = self._hello(target.key in self._reconnects)
         try:
             async with self._transport.dial(target.ip, target.port, hello, own_port=self._own_port()) as link:
-                del self._pending[target.key]
+                self._is_over(target.key, number)
                 await self._host(link, target)
         except PeerError as error:
             self._counters.add("peers.dial.failed")
@@ -251,7 +258,7 @@ class Dialer:
             self._counters.add("peers.crashed")
             log.error("dial crashed", peer=target.key, exc_info=error)
         finally:
-            self._pending.pop(target.key, None)
+            self._is_over(target.key, number)
 
     async def _invite_all(self, targets: list[Target], own: str) -> None:
         async with trio.open_nursery() as nursery:
