@@ -52,3 +52,12 @@ def test_a_failure_prints_the_replay_command(
 def test_an_unknown_name_is_a_config_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["sim", "run", "nothing"]) == 3
     assert "use one of converge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seeds", "problem"),
+    [("7", "no range"), ("5-1", "no range"), ("1-99999999999", "at most 100000"), ("0-100000", "at most")],
+)
+def test_ranges_that_cannot_be_meant(capsys: pytest.CaptureFixture[str], seeds: str, problem: str) -> None:
+    assert call(["sim", "run", "--seeds", seeds]) == 2
+    assert problem in capsys.readouterr().err

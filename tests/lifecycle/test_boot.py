@@ -107,3 +107,10 @@ def test_every_wait_ends_in_a_decision(context: BootContext, found: BootFacts) -
 @given(contexts)
 def test_the_json_form_of_a_context_is_json(context: BootContext) -> None:
     msgspec.json.decode(msgspec.json.encode(context.as_json()))
+
+
+def test_a_first_start_is_not_said_to_be_a_reboot() -> None:
+    known = BootFacts(daemon_ready=True, status_known=True, confirmed=True, data_ready=True)
+    decision = decide(boot_context(None, "boot", 1), known, LIMITS)
+    assert isinstance(decision, BootDecision)
+    assert (decision.rule, decision.reason) == (7, "no earlier start is known")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from trionode.sim.runs.plan import RunPlan
 
 SHOWN_FAILURES = 10
+MAX_SEEDS = 100_000
+"""Five nights. All of them are put in order before the first one runs."""
 
 
 class SeedRange(click.ParamType):  # type: ignore[type-arg]
@@ -32,6 +34,8 @@ class SeedRange(click.ParamType):  # type: ignore[type-arg]
         found = re.fullmatch(r"(\d{1,12})-(\d{1,12})", str(value))
         if found is None or int(found[1]) > int(found[2]):
             self.fail(f"{value!r} is no range of seeds, write for example 1-200", param, ctx)
+        if int(found[2]) - int(found[1]) >= MAX_SEEDS:
+            self.fail(f"{value!r} are too many, at most {MAX_SEEDS} seeds a time", param, ctx)
         return int(found[1]), int(found[2])
 
 

@@ -135,6 +135,8 @@ def decide(context: BootContext, facts: BootFacts, limits: BootLimits) -> BootDe
         return BootWait.DATA
     if not facts.data_ready:
         return BootDecision(6, BootAction.REMOVE_ALL, "the app data was not complete in time")
+    if context.first_boot:
+        return BootDecision(7, BootAction.RECONCILE, "no earlier start is known")
     return BootDecision(7, BootAction.RECONCILE, "the machine was restarted within the bounds")
 
 
