@@ -25,6 +25,8 @@ POLL_S = 31.0
 NODES = 14
 NETWORK = WorldPlan(nodes=NODES, block_interval_s=BLOCK_S, start_spacing_s=0.1)
 ALONE = WorldPlan(nodes=1, block_interval_s=BLOCK_S)
+LIVE_BLOCKS = 1_000
+"""A node reads so many blocks one by one; longer stretches pass while it is down."""
 PAUSED, RESUMED = "spawner:paused", "spawner:resumed"
 
 
@@ -88,6 +90,49 @@ async def hash_retries(world: World) -> None:
     await world.start(node)
     await journal.next(node, "hashSync:failed", 400, after=mark, attempt=1, willRetry=True)
     await journal.next(node, "hashSync:complete", 310, after=mark, attempt=2)
+
+
+async def backoff(world: World) -> None:
+    """14: nobody has a message; it is looked for ever more rarely, at last every 35 days' worth of blocks."""
+    (node,) = world.nodes
+    world.chain.stop_ticker()
+    await world.start(node)
+    await world.sleep(60)
+    paid = "ab" * 32
+    world.chain.blocks.app_queue.append(paid)
+    await _reads_up_to(world, node, world.chain.height + 1)
+    await _reads_up_to(world, node, world.chain.height + 1)
+    tries, due = await _tries(node, paid)
+    check(tries == 1, f"the first try is made at the next block, not {tries}")
+    for rung in world.plan.settings.hash_sync.retry_ladder_blocks[1:]:
+        check(due == world.chain.height + rung, f"the next try is due at {due}, not {rung} blocks from now")
+        await _reads_up_to(world, node, due - 1)
+        check((await _tries(node, paid))[0] == tries, f"a try before the {rung} blocks were over")
+        await _reads_up_to(world, node, due)
+        if (await _tries(node, paid))[0] == tries and rung > LIVE_BLOCKS:
+            # A run that finds nothing due looks again after 100 blocks (docs/spec/registry.md §12).
+            await _reads_up_to(world, node, due - 1 + 100)
+        before, (tries, due) = tries, await _tries(node, paid)
+        check(tries == before + 1, f"no try after {rung} blocks")
+
+
+async def _tries(node: SimNode, paid: str) -> tuple[int, int]:
+    """How often the message of a payment was looked for in vain, and when it will be again."""
+    row = (await node.registry_store.hash_rows([paid]))[paid]
+    return row.sync_attempts or 0, row.next_retry_height or 0
+
+
+async def _reads_up_to(world: World, node: SimNode, height: int) -> None:
+    """Many blocks pass while the node is down, the last few while it looks."""
+    ahead = height - world.chain.height
+    if ahead > LIVE_BLOCKS:
+        await world.stop(node)
+        world.chain.mine(ahead - 10)
+        await world.start(node)
+        await world.sleep(200)
+    world.chain.mine(height - world.chain.height)
+    await world.until(lambda: node.running.explorer.scanned_height == height, 600, f"block {height} is read")
+    await world.sleep(60)
 
 
 def _fail_reads(node: SimNode, times: int) -> list[int]:
@@ -201,6 +246,13 @@ SUITES = (
         name="suite-14",
         summary="failing hash syncs: three tries five minutes apart, then the blocks",
         story=hash_retries,
+        plan=ALONE,
+        min_nodes=1,
+    ),
+    Scenario(
+        name="suite-14-backoff",
+        summary="a message nobody has is looked for after 100 blocks, at last after 100,000 (35 days)",
+        story=backoff,
         plan=ALONE,
         min_nodes=1,
     ),
