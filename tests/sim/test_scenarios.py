@@ -6,14 +6,16 @@ import pytest
 
 from trionode.errors import ConfigError
 from trionode.sim.scenario import run_scenario
-from trionode.sim.scenarios import SCENARIOS, scenario_named
+from trionode.sim.scenarios import SCENARIOS, SUITES, scenario_named
 from trionode.sim.scenarios.hashes import STORIES
 from trionode.sim.scenarios.reorgs import REORGS
 
 HASH_STORIES = {scenario.name for scenario in (*STORIES, *REORGS)}
 """Smaller worlds, told in test_hash_scenarios."""
 
-SHORT = [name for name in SCENARIOS if name != "hour" and name not in HASH_STORIES]
+ACCEPTANCE = [scenario.name for scenario in SUITES]
+
+SHORT = [name for name in SCENARIOS if name not in ("hour", *HASH_STORIES, *ACCEPTANCE)]
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -22,6 +24,12 @@ def test_scenario(name: str) -> None:
     assert report.nodes == 16
     assert report.delivered > 1000
     assert report.checks > 1000
+
+
+@pytest.mark.parametrize("name", ACCEPTANCE)
+def test_acceptance_suite_with_the_times_of_the_real_network(name: str) -> None:
+    report = run_scenario(scenario_named(name), seed=20)
+    assert report.nodes == SCENARIOS[name].plan.nodes
 
 
 @pytest.mark.timeout(300)
