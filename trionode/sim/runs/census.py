@@ -39,6 +39,7 @@ BOUNDS: dict[str, Callable[[Settings], int]] = {
     "MessageCache._items": lambda s: s.gossip.cache_entries,
     "ExpiringMap._items": lambda s: s.gossip.cache_entries,
     "Envelope.data[]": lambda s: s.gossip.max_text_bytes // 20,
+    "BlockWindow._hashes": lambda s: max(100, s.explorer.restore_blocks),
     "Inventory._refused": lambda s: 4096,
     "Inventory._wanted": lambda s: 512 * 64,
     "Inventory._deadlines": lambda s: 512 * 64,
