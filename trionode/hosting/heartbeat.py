@@ -57,7 +57,7 @@ class Heartbeat:
         """Read the record of the last life, then write ours until cancelled."""
         if self._context is None:
             self._context = await self._read()
-            log.info("boot context", **msgspec.structs.asdict(self._context))
+            log.info("boot context", **self._context.as_json())
         await self._beat()
         task_status.started()
         while True:
