@@ -12,7 +12,14 @@ import trio
 
 from trionode.config.tree import SystemSettings
 from trionode.errors import StoreError
-from trionode.lifecycle.boot import UNKNOWN_CONTEXT, AliveRecord, BootContext, boot_context, former_life
+from trionode.lifecycle.boot import (
+    NO_LIFE,
+    UNKNOWN_CONTEXT,
+    AliveRecord,
+    BootContext,
+    boot_context,
+    former_life,
+)
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -72,10 +79,9 @@ class Heartbeat:
         except (StoreError, msgspec.DecodeError) as error:
             self._counters.add("heartbeat.unreadable")
             log.error("the record of the last life cannot be read", problem=str(error))
-            self._pending = AliveRecord()
+            self._pending = NO_LIFE
             return UNKNOWN_CONTEXT
-        # An empty record stands for "nothing known": a first boot that dies early is still a boot.
-        self._pending = former_life(record) or AliveRecord()
+        self._pending = former_life(record) or NO_LIFE
         return boot_context(record, self._boot_id, self._clock.now_ms())
 
     async def settled(self) -> None:

@@ -28,6 +28,10 @@ class AliveRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     pending: AliveRecord | None = None
 
 
+NO_LIFE = AliveRecord()
+"""Stands for "there was none" as a pending record: a first start that ended early is a first start again."""
+
+
 class BootContext(msgspec.Struct, frozen=True, rename="camel"):
     """What is known about the time before this start. Times in milliseconds."""
 
@@ -60,7 +64,7 @@ def former_life(record: AliveRecord | None) -> AliveRecord | None:
 def boot_context(record: AliveRecord | None, boot_id: str | None, now_ms: int) -> BootContext:
     """Compare the stored record with the present boot id and time."""
     former = former_life(record)
-    if former is None:
+    if record is None or former is None or record.pending == NO_LIFE:
         return BootContext(True, math.inf, False, boot_id, True)
     downtime_ms = math.nan if former.last_alive is None else float(now_ms - former.last_alive)
     return BootContext(
