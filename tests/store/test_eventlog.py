@@ -184,6 +184,15 @@ async def test_an_earlier_deadline_wakes_the_wheel(autojump_clock: MockClock) ->
         assert rig.places() == []
 
 
+async def test_a_clock_set_forward_is_noticed_within_a_minute(autojump_clock: MockClock) -> None:
+    async with running_log(MemoryStore()) as rig:
+        await rig.log.ingest(rig.running("AppA"))
+        await trio.sleep(1)
+        rig.clock.skew_ms += 7_500_000
+        await trio.sleep(60.1)
+        assert rig.places() == []
+
+
 async def test_the_wheel_sleeps_when_nothing_is_due(autojump_clock: MockClock) -> None:
     """No polling: with nothing stored the log never wakes, so the clock has nothing to jump to."""
     async with running_log(MemoryStore()) as rig:

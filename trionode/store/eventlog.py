@@ -42,6 +42,8 @@ from trionode.wire.envelope import Envelope
 _NEVER = 1 << 62
 _FLUSH_GRACE_S = 2.0
 _LOAD_SLICE = 200
+_CLOCK_CHECK_S = 60.0
+"""A wall clock that was set forward is noticed this soon: nothing else wakes a sleep that is too long now."""
 _SYNC_SLICE = 50
 
 _Rule: TypeAlias = Callable[[int], Decision]
@@ -295,7 +297,8 @@ class EventLog:
             if deadline_ms is None:
                 await self._wheel_moved.wait()
                 continue
-            with trio.move_on_after(max(0.0, (deadline_ms - self._now()) / 1000)):
+            left_s = max(0.0, (deadline_ms - self._now()) / 1000)
+            with trio.move_on_after(min(left_s, _CLOCK_CHECK_S)):
                 await self._wheel_moved.wait()
             await self._enter()
             expired = self.state.advance(self._now())

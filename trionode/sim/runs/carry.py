@@ -102,7 +102,7 @@ class Run:
         async with trio.open_nursery() as nursery:
             self.guards = ReadyGuards(world, nursery)
             goodbyes = Goodbyes(world, nursery)
-            self.troubles.on_goodbye = lambda node: nursery.start_soon(goodbyes.watch, node)
+            self.troubles.on_goodbye = lambda *news: nursery.start_soon(goodbyes.watch, *news)
             for liar in self.liars:
                 nursery.start_soon(liar.run)
             nursery.start_soon(self._start_nodes)

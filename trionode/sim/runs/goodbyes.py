@@ -23,20 +23,24 @@ class Goodbyes:
         self._nursery = nursery
         self.count = 0
 
-    async def watch(self, gone: SimNode) -> None:
-        """A node has said goodbye: see how everybody takes it."""
+    def clocks(self) -> dict[int, int]:
+        """How wrong each clock is now: one that jumps after a goodbye makes its end late or early."""
+        return {node.number: node.clock.skew_ms for node in self._world.nodes}
+
+    async def watch(self, gone: SimNode, clocks: dict[int, int] | None = None) -> None:
+        """A node has said goodbye: see how everybody takes it. `clocks`: how they were when it did."""
+        skews_ms = self.clocks() if clocks is None else clocks
         await trio.sleep(HEARD_S)
         for node in self._world.up():
             if node is not gone:
-                self._nursery.start_soon(self._watch, node, node.starts, gone.address)
+                self._nursery.start_soon(self._watch, node, node.starts, gone.address, skews_ms[node.number])
 
-    async def _watch(self, node: SimNode, life: int, address: str) -> None:
+    async def _watch(self, node: SimNode, life: int, address: str, skew_ms: int) -> None:
         log = node.running.log
         said_ms = log.state.event_time((address, "sigterm", "sigterm"))
         listed = bool(log.index.locations(ip=address))
         if said_ms is None:
             return
-        skew_ms = node.clock.skew_ms
         end_ms = said_ms + log.windows.sigterm_grace_ms
         before_s = (end_ms - 1 - node.clock.now_ms()) / 1000
         if before_s > 0:

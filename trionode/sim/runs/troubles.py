@@ -37,8 +37,8 @@ class Troubles:
         self._storms: dict[int, Storm] = {}
         self._serial = 0
         self._unlisted: dict[int, int] = {}
-        self.on_goodbye: Callable[[SimNode], None] = lambda node: None
-        """Told of a node whose machine goes down in order, when it is down."""
+        self.on_goodbye: Callable[[SimNode, dict[int, int]], None] = lambda node, clocks: None
+        """Told of a node whose machine has gone down in order, and of all clocks as it began to."""
         self.gone: dict[int, None] = {}
         self.unlisted_for_ever: dict[int, None] = {}
 
@@ -135,8 +135,9 @@ class Troubles:
                 case "stop":
                     await world.stop(node)
                 case "sigterm":
+                    clocks = {other.number: other.clock.skew_ms for other in world.nodes}
                     await world.sigterm(node)
-                    self.on_goodbye(node)
+                    self.on_goodbye(node, clocks)
             if step.disk_lost:
                 node.lose_disk()
         self._look()
