@@ -233,6 +233,7 @@ class NodeCore:
             counters=self.counters,
             clock=parts.clock,
             boot_context=lambda: self.boot.context.as_json(),
+            is_enterprise=lambda: parts.key.public_key in settings.enterprise.node_keys,
         )
 
     async def _expire_apps(self, height: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
+from trionode.config.tree import EnterpriseSettings
 from trionode.lifecycle.boot import BootAction
 from trionode.sim.node import SimNode
 from trionode.sim.scenario import Scenario, run_scenario
@@ -111,3 +113,17 @@ def test_a_restart_of_the_process_leaves_the_apps_alone(how: str) -> None:
         assert len(victim.apps.apps()) == apps
 
     play(story)
+
+
+def test_an_enterprise_node_waits_for_fewer_blocks() -> None:
+    async def story(world: World) -> None:
+        special, plain = world.nodes[:2]
+        enterprise = EnterpriseSettings(node_keys=(special.key.public_key,))
+        special.settings = msgspec.structs.replace(special.settings, enterprise=enterprise)
+        for node in (special, plain):
+            await world.start(node)
+        waits = [node.running.orchestrator for node in (special, plain)]
+        await world.until(lambda: all(one.state.chain_read for one in waits), 600, "the chain is read")
+        assert [one.status.waived_after_blocks for one in waits] == [124, 250]
+
+    run_scenario(Scenario(name="test", summary="", story=story, plan=WorldPlan(nodes=2), min_nodes=1), seed=3)
