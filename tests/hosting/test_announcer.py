@@ -44,6 +44,7 @@ class World:
         self.refusing = False
         self.sent: list[tuple[float, dict[str, Any]]] = []
         self.applied: list[Envelope] = []
+        self.clock = VirtualClock(EPOCH_MS)
         self.announcer = Announcer(
             AppStateSettings(),
             self.apps,
@@ -52,7 +53,7 @@ class World:
             self,
             self.bus,
             self.counters,
-            VirtualClock(EPOCH_MS),
+            self.clock,
             start=self.start,
             boot_settled=self.boot_settled,
             uptime_s=lambda: 12.5,
@@ -204,6 +205,24 @@ async def test_the_interval_counts_from_the_end_of_a_cycle(autojump_clock: MockC
         assert [at_s for at_s, _ in world.sent] == [0, 3700, 7400]
         since = [data["apps"][0]["runningSince"] for _, data in world.sent]
         assert len(set(since)) == 1
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(("ahead_s", "follows"), [(60, True), (86_400, False)])
+async def test_a_clock_set_back_is_believed_again(
+    autojump_clock: MockClock, ahead_s: int, follows: bool
+) -> None:
+    """Peers refuse what comes from far ahead, so they hold nothing that later stamps must exceed."""
+    async with announcing() as world:
+        world.clock.skew_ms = ahead_s * 1000
+        world.apps.replace((WEB, DB))
+        await wait_all_tasks_blocked()
+        world.clock.skew_ms = 0
+        world.apps.replace((DB,))
+        await wait_all_tasks_blocked()
+    far, *after = [data["broadcastedAt"] for _, data in world.sent[1:]]
+    assert far == EPOCH_MS + ahead_s * 1000
+    assert after == [far + 1, far + 2] if follows else after[0] < after[1] <= EPOCH_MS + 1000
 
 
 @pytest.mark.trio

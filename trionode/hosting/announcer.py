@@ -246,8 +246,13 @@ class Announcer:
         return {"name": app.name, "hash": app.hash, "runningSince": iso_ms(since_ms)}
 
     def _stamp_ms(self) -> int:
-        # Peers keep the strictly newer of two messages, so two of ours never share a millisecond.
-        self._last_stamp_ms = max(self._clock.now_ms(), self._last_stamp_ms + 1)
+        # Peers keep the strictly newer of two messages, so two of ours never share a millisecond. What a
+        # clock stamped that was far ahead they have refused: once it is right again, that is not followed.
+        now_ms = self._clock.now_ms()
+        next_ms = self._last_stamp_ms + 1
+        self._last_stamp_ms = (
+            now_ms if next_ms > now_ms + self._settings.max_future_ms else max(now_ms, next_ms)
+        )
         return self._last_stamp_ms
 
 
