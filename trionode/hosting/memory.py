@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import trio
 
 from trionode.errors import HostError
-from trionode.hosting.port import APPS_CHANGED, RunningApp
+from trionode.hosting.port import AppNews, RunningApp
 from trionode.lifecycle.local import EXITED, RUNNING, Component, Container, InstalledApp
 from trionode.lifecycle.names import container_name
 from trionode.lifecycle.running import runs_well
@@ -46,6 +46,7 @@ class MemoryHost:
         self._since_ms: dict[str, int | None] = {}
         self._states: dict[str, str] = {}
         self._install(apps)
+        self._news = AppNews(self.names())
 
     # --- what tests and the simulator do ------------------------------------------------------
 
@@ -57,14 +58,6 @@ class MemoryHost:
     def power_cut(self) -> None:
         """The machine went down: nothing runs any more."""
         self._states = dict.fromkeys(self._states, EXITED)
-
-    def set_state(self, container: str, state: str | None) -> None:
-        """Put a container into a state, or (None) make it vanish, behind the node's back."""
-        if state is None:
-            self._states.pop(container, None)
-        else:
-            self._states[container] = state
-        self._tell()
 
     # --- the port -----------------------------------------------------------------------------
 
@@ -154,5 +147,4 @@ class MemoryHost:
             self._tell()
 
     def _tell(self) -> None:
-        if self.bus is not None:
-            self.bus.publish(APPS_CHANGED, {"names": [app.name for app in self.apps()]})
+        self._news.tell(self.bus, self)

@@ -38,11 +38,6 @@ _RANGE_REASON = {
     "ram": Reason.HW_RAM_RANGE,
     "hdd": Reason.HW_HDD_RANGE,
 }
-_TOTAL_REASON = {
-    "cpu": Reason.HW_CPU_TOTAL,
-    "ram": Reason.HW_RAM_TOTAL,
-    "hdd": Reason.HW_HDD_TOTAL,
-}
 
 
 def check_flat_hardware(spec: Mapping[str, JsValue]) -> None:

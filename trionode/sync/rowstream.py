@@ -23,7 +23,6 @@ INFLATED_PIECE_BYTES = 64 * 1024
 # On to the next brace that is not in a string. Possessive: a failure costs one pass, not many.
 _TO_BRACE = re.compile(rb'[^"{}]*+(?:"(?:[^"\\]++|\\.)*+"[^"{}]*+)*+([{}])', re.DOTALL).match
 _BETWEEN = re.compile(rb"[ \t\n\r]*+(,?)[ \t\n\r]*+").match
-_BLANK = b" \t\n\r"
 
 
 class BadStream(TrionodeError):
