@@ -11,7 +11,7 @@ import trio
 from trionode.errors import HostError
 from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.memory import MemoryHost
-from trionode.hosting.port import APPS_CHANGED, AppHost
+from trionode.hosting.port import APP_REMOVED, APPS_CHANGED, AppHost
 from trionode.lifecycle.local import Component, InstalledApp
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -99,6 +99,7 @@ async def test_a_removed_app_is_gone_with_its_containers(make: Make) -> None:
     assert running(host) == ["shop"]
     assert set(await states(host)) == {"fluxshop"}
     assert changes(bus)[-1] == ["shop"]
+    assert [event.data for event in bus.replay() if event.name == APP_REMOVED] == [{"name": "web"}]
     told = len(changes(bus))
     await host.remove("web", reason="again")
     assert len(changes(bus)) == told, "removing what is not there does nothing"

@@ -140,7 +140,7 @@ async def test_24_a_host_that_loses_confirmation_removes_its_apps(net: Connected
     assert has_app(host, "webshop")
     mark = await host.mark()
     await net.chain.unconfirm(host.ip)
-    await host.event("hosting:appsChanged", after=mark, within_s=60, names=[])
+    await host.event("app:removed", after=mark, within_s=60, name="webshop")
     assert not has_app(host, "webshop")
 
 
@@ -150,5 +150,5 @@ async def test_24_a_host_whose_daemon_is_silent_removes_its_apps(net: Connected)
     assert has_app(host, "mailshop")
     mark = await host.mark()
     await net.chain.fail_rpc(host.ip)
-    await host.event("hosting:appsChanged", after=mark, within_s=60, names=[])
+    await host.event("app:removed", after=mark, within_s=60, name="mailshop")
     assert not has_app(host, "mailshop")

@@ -230,7 +230,6 @@ class Announcer:
         if self._unheard:
             self._removed_unheard[name] = None
         self._counters.add("announcer.removed")
-        self._bus.publish("app:removed", {"name": name})
 
     async def _send(self, data: dict[str, Any]) -> None:
         decision = await self._own_log.apply_local(self._broadcaster.broadcast_own(data))

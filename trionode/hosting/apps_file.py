@@ -22,7 +22,7 @@ import trio
 
 from trionode.errors import ConfigError, HostError
 from trionode.hosting.apps_text import FileApp, parse_entries, without_app
-from trionode.hosting.port import APPS_CHANGED, RunningApp
+from trionode.hosting.port import AppNews, RunningApp
 from trionode.lifecycle.local import EXITED, RUNNING, Container, InstalledApp
 from trionode.lifecycle.names import container_name
 from trionode.lifecycle.running import runs_well
@@ -63,6 +63,7 @@ class AppsFile:
         self._states: dict[str, str] = {}
         self._seen: Fingerprint | None = None
         self._complaint = ""
+        self._news = AppNews()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read the file now and whenever it has changed."""
@@ -172,7 +173,7 @@ class AppsFile:
             self._tell()
 
     def _tell(self) -> None:
-        self._bus.publish(APPS_CHANGED, {"names": [app.name for app in self.apps() or ()]})
+        self._news.tell(self._bus, self)
 
     def _complain(self, what: str, remedy: str) -> None:
         if what == self._complaint:

@@ -2,12 +2,13 @@
 
 `RunningApps` is what the announcer reads, `AppHost` the whole engine port (docs/spec/lifecycle.md §4, §13;
 events.md §9). Implementations: `hosting.memory.MemoryHost` (simulator, tests), `hosting.apps_file.AppsFile`
-(a small file), later the container engine. A change is told on the bus as `hosting:appsChanged` {names}.
+(a small file), later the container engine. A change is told on the bus as `hosting:appsChanged` {names}, an app that
+is gone as `app:removed` {name} as well, whether or not the network may be told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from trionode.lifecycle.local import Container, InstalledApp
 from trionode.runtime.bus import EventBus
 
 APPS_CHANGED = "hosting:appsChanged"
+APP_REMOVED = "app:removed"
 
 T = TypeVar("T")
 
@@ -98,12 +100,29 @@ async def in_time(call: Awaitable[T], limit_s: float, doing: str) -> T:
     )
 
 
+class AppNews:
+    """Tells the bus what became of the apps of an engine: `app:removed` {name}, `hosting:appsChanged`."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(names)
+
+    def tell(self, bus: EventBus | None, host: RunningApps) -> None:
+        """After any change; without a bus it is only remembered."""
+        before, self._names = self._names, host.names()
+        if bus is None:
+            return
+        for name in sorted(before - self._names):
+            bus.publish(APP_REMOVED, {"name": name})
+        bus.publish(APPS_CHANGED, {"names": [app.name for app in host.apps() or ()]})
+
+
 class FixedApps:
     """A list that changes only by `replace`: for tests that need no engine."""
 
     def __init__(self, bus: EventBus, apps: tuple[RunningApp, ...] | None = ()) -> None:
         self._bus = bus
         self._apps = apps
+        self._news = AppNews(self.names())
 
     def apps(self) -> tuple[RunningApp, ...] | None:
         return self._apps
@@ -114,4 +133,4 @@ class FixedApps:
     def replace(self, apps: tuple[RunningApp, ...] | None) -> None:
         """Put another list in its place and tell the bus."""
         self._apps = apps
-        self._bus.publish(APPS_CHANGED, {"names": [app.name for app in apps or ()]})
+        self._news.tell(self._bus, self)
