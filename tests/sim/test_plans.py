@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from pathlib import Path
 
@@ -135,3 +136,18 @@ def test_seeds_run_side_by_side_and_each_is_told() -> None:
     outcomes = sorted(run_seeds([2, 3, 4], 2), key=lambda outcome: outcome.seed)
     assert [outcome.seed for outcome in outcomes] == [2, 3, 4]
     assert all(outcome.passed for outcome in outcomes)
+
+
+@pytest.mark.process
+@pytest.mark.timeout(300)
+def test_a_process_that_dies_costs_only_the_run_it_was_at() -> None:
+    outcomes = []
+    for outcome in run_seeds([2, 3, 4, 5], 2):
+        outcomes.append(outcome)
+        if len(outcomes) == 1:
+            multiprocessing.active_children()[0].kill()
+    lost = [outcome for outcome in outcomes if not outcome.passed]
+    assert sorted(outcome.seed for outcome in outcomes) == [2, 3, 4, 5]
+    assert len(lost) == 1
+    assert "ended with -9" in lost[0].problem
+    assert f"--seed {lost[0].seed}" in lost[0].remedy

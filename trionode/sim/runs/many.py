@@ -5,12 +5,14 @@ Every run is a function of its plan alone, so processes only make it faster.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 
 import msgspec
 
@@ -69,28 +71,67 @@ def outcome_of(plan: RunPlan, *, replay: str = "") -> Outcome:
 
 
 def run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """The outcomes of the drawn plans, as they come."""
+    """The outcomes of the drawn plans, as they come. A process that dies costs only the run it was at."""
     if jobs <= 1 or len(seeds) <= 1:
         for seed in seeds:
             yield outcome_of(draw_plan(seed))
         return
-    # The longest first, so that no process is left alone with them at the end.
-    order = sorted(seeds, key=lambda seed: -draw_plan(seed).nodes)
+    # The longest last in the list, which is taken from its end: nobody is left alone with them.
+    waiting = sorted(seeds, key=lambda seed: draw_plan(seed).nodes)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=silence_logs, max_tasks_per_child=50
-    ) as pool:
-        waiting = {pool.submit(_of_seed, seed) for seed in order}
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    at_work: dict[Connection, tuple[SpawnProcess, int]] = {}
+    try:
+        while waiting or at_work:
+            while waiting and len(at_work) < jobs:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs,), daemon=True)
+                process.start()
+                theirs.close()
+                at_work[ours] = (process, _hand_out(ours, waiting))
+            for pipe in wait(list(at_work)):
+                assert isinstance(pipe, Connection)
+                process, seed = at_work[pipe]
+                try:
+                    yield pipe.recv()
+                except (EOFError, OSError):
+                    process.join()
+                    yield _lost(seed, process.exitcode)
+                    del at_work[pipe]
+                    continue
+                if waiting:
+                    at_work[pipe] = (process, _hand_out(pipe, waiting))
+                else:
+                    del at_work[pipe]
+                    pipe.close()
+                    process.join()
+    finally:
+        for process, _ in at_work.values():
+            process.kill()
 
 
-def _of_seed(seed: int) -> Outcome:
-    return outcome_of(draw_plan(seed))
+def _hand_out(pipe: Connection, waiting: list[int]) -> int:
+    """Give a process the next seed."""
+    seed = waiting.pop()
+    with contextlib.suppress(OSError):  # it has died, which its end of the pipe will tell
+        pipe.send(seed)
+    return seed
+
+
+def _work(pipe: Connection) -> None:
+    """Run seeds until there are no more."""
+    silence_logs()
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(outcome_of(draw_plan(pipe.recv())))
+
+
+def _lost(seed: int, code: int | None) -> Outcome:
+    return Outcome(
+        seed=seed,
+        nodes=draw_plan(seed).nodes,
+        problem=f"the process that ran seed {seed} ended with {code}",
+        remedy=f"replay it with `{replay_command(seed)}`",
+    )
 
 
 def silence_logs() -> None:
