@@ -105,7 +105,12 @@ class Gossip:
         self._rng = rng
         self._intake = FairIntake(settings.intake_queue_messages, settings.intake_queue_bytes)
         self._inventory = Inventory(settings.hash_request_timeout_s)
-        self._cache = MessageCache(settings.cache_entries, settings.cache_ttl_s, CACHE_CHARS)
+        # Of an author whose clock is ahead a message stays acceptable longer: who replays it then must not
+        # have it relayed a second time.
+        acceptable_s = (settings.max_age_ms + settings.max_future_ms) / 1000
+        self._cache = MessageCache(
+            settings.cache_entries, max(settings.cache_ttl_s, acceptable_s), CACHE_CHARS
+        )
         self._refused: ExpiringMap[_Copy, tuple[OriginVerdict, NodeList]] = ExpiringMap(
             settings.cache_entries, settings.cache_ttl_s
         )
