@@ -2,8 +2,8 @@
 
 `RunningApps` is what the announcer reads, `AppHost` the whole engine port (docs/spec/lifecycle.md §4, §13;
 events.md §9). Implementations: `hosting.memory.MemoryHost` (simulator, tests), `hosting.apps_file.AppsFile`
-(a small file), later the container engine. A change is told on the bus as `hosting:appsChanged` {names}, an app that
-is gone as `app:removed` {name} as well, whether or not the network may be told.
+(a small file), later the container engine. A change is told on the bus as `hosting:appsChanged` {names}, an
+app that is gone as `app:removed` {name} as well, whether or not the network may be told.
 """
 
 from __future__ import annotations
