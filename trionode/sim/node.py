@@ -68,6 +68,11 @@ class SimNode:
         return self.core is not None
 
     @property
+    def is_leaving(self) -> bool:
+        """It is being stopped: some of its services have ended already."""
+        return self.machine.going_down or (self._scope is not None and self._scope.cancel_called)
+
+    @property
     def running(self) -> NodeCore:
         """The process. Raises RuntimeError while the node is down."""
         if self.core is None:

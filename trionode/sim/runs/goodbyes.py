@@ -58,7 +58,8 @@ class Goodbyes:
         self.count += listed
 
     def _is_same(self, node: SimNode, life: int, skew_ms: int) -> bool:
-        return node.is_running and node.starts == life and node.clock.skew_ms == skew_ms
+        is_there = node.is_running and not node.is_leaving
+        return is_there and node.starts == life and node.clock.skew_ms == skew_ms
 
     def _compare(self, node: SimNode, address: str) -> None:
         log = node.running.log
@@ -66,7 +67,5 @@ class Goodbyes:
         expected = expected_locations(rows, node.clock.now_ms(), address, log.windows.sigterm_grace_ms)
         actual = actual_locations(log.index.locations(ip=address))
         if actual != expected:
-            what = (
-                f"around the end of a grace lists {actual} of {address}, by its log it should be {expected}"
-            )
+            what = f"at the end of a grace lists {actual} of {address}, its log gives {expected}"
             self._world.violate(node.name, what)
