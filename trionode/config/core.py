@@ -140,7 +140,7 @@ class SystemSettings(Section, frozen=True, kw_only=True):
     shutdown_check_s: Annotated[
         float, about("longest wait for one of these commands", gt=0, le=60, original="fixed, 5 s")
     ] = 5.0
-    lag_interval_s: Annotated[float, about("pause between two samples of the loop lag", gt=0, le=60)] = 0.05
+    lag_interval_s: Annotated[float, about("pause between two samples of the loop lag", gt=0, le=60)] = 0.2
     lag_window_s: Annotated[float, about("how far back lag percentiles look", gt=0, le=3600)] = 60.0
     lag_slow_ms: Annotated[float, about("samples above this are counted as slow", gt=0)] = 100.0
 

@@ -228,14 +228,14 @@ class Links:
         replaced = self._table.add(peer)
         if replaced is not None:
             replaced.close(closecodes.DUPLICATE, "replaced")
-        log.info("peer added", peer=peer.key, direction=peer.direction, source=peer.source)
+        log.debug("peer added", peer=peer.key, direction=peer.direction, source=peer.source)
         self._on_open(peer)
         try:
             await self._attend(peer)
         finally:
             code, reason = peer.close_code, peer.close_reason
             if self._table.remove(peer, code, reason):
-                log.info("peer removed", peer=peer.key, code=code, reason=reason)
+                log.debug("peer removed", peer=peer.key, code=code, reason=reason)
                 self._on_lost(peer)
 
     async def _attend(self, peer: Peer) -> None:
