@@ -8,12 +8,12 @@ neither installed nor being installed; whether a specification can be opened pla
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
 from trionode.lifecycle.local import Container, InstalledApp
-from trionode.lifecycle.names import bare, container_name, containers_of, is_app_container, parse_name
+from trionode.lifecycle.names import bare, container_name, is_app_container, parse_name
 from trionode.lifecycle.reconcile import owners_of
 
 
@@ -90,7 +90,7 @@ def _judge(item: EngineObject, here: frozenset[str], names: set[str], *, busy: b
     return Prune(item.kind, item.name, f"{', '.join(sorted(item.apps))} is not installed")
 
 
-def _is_of(name: str, here: frozenset[str], names: set[str]) -> bool:
+def _is_of(name: str, here: Collection[str], names: Collection[str]) -> bool:
     listed = bare(name)
     _, separator, app = listed.partition("_")
     return listed in names or (bool(separator) and app in here)
@@ -121,11 +121,11 @@ def plan_orphans(
     if busy:
         return ()
     owners, rows = owners_of(installed), {row.name for row in installed}
-    ours = {name for row in rows for name in containers_of(row, [c.name for c in containers])}
+    names_here = {container_name(row) for row in rows}
     orphans: dict[str, list[str]] = {}
     for container in containers:
         name = bare(container.name)
-        if name in owners or name in ours or not is_app_container(name):
+        if name in owners or _is_of(name, rows, names_here) or not is_app_container(name):
             continue
         app = _app_of(name, is_app)
         if app is not None and app not in rows:
