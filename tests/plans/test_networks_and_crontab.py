@@ -25,6 +25,7 @@ from trionode.plans.networks import (
     Subnet,
     app_of_address,
     app_of_network,
+    network_body,
     next_free_address,
     plan_network,
 )
@@ -52,6 +53,7 @@ def test_networks_that_are_there_and_names_of_old() -> None:
     assert wide.subnets == ()
     assert app_of_network("fluxDockerNetwork_my_app") == "my_app"
     assert app_of_network("bridge") is None
+    assert network_body("n", Subnet(3), "a")["Labels"] == {"trionode.app": "a"}
 
 
 @given(st.sets(st.integers(2, 254)))

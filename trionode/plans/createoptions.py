@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from trionode.plans import labels
 from trionode.plans.containerdata import Bind, binds, parse_container_data
 from trionode.plans.logs import LogFile, LogShipping
 from trionode.plans.networks import NetworkState, network_name, next_free_address
@@ -22,8 +23,6 @@ MIB = 1 << 20
 SWAP_MB = 2000
 OPEN_FILES = 100_000
 HOST_SERVICE = "fluxnode.service"
-OWNER_LABEL = "trionode.app"
-PART_LABEL = "trionode.component"
 XFS_LIMIT_GB = 10
 PROTOCOLS = ("tcp", "udp")
 
@@ -104,9 +103,9 @@ def may_burst(owner: object, enterprise_owners: Collection[str], *, supported: b
 
 def docker_body(options: CreateOptions, *, owned: bool = True) -> dict[str, Any]:
     """The body of the engine's create call; `owned`: with the labels that say whose it is."""
-    labels = dict(options.labels)
+    marks = dict(options.labels)
     if owned:
-        labels |= {OWNER_LABEL: options.app, PART_LABEL: options.identifier}
+        marks |= {labels.OWNER: options.app, labels.PART: options.identifier}
     body: dict[str, Any] = {
         "Image": options.image,
         "name": options.name,
@@ -120,8 +119,8 @@ def docker_body(options: CreateOptions, *, owned: bool = True) -> dict[str, Any]
         "ExposedPorts": _exposed(options),
         "HostConfig": _host_config(options),
     }
-    if labels:
-        body["Labels"] = labels
+    if marks:
+        body["Labels"] = marks
     if options.static_ip is not None:
         address = {"IPAMConfig": {"IPv4Address": options.static_ip}}
         body["NetworkingConfig"] = {"EndpointsConfig": {options.network: address}}

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from trionode.plans import labels
+
 NETWORK_PREFIX = "fluxDockerNetwork_"
 SUBNET_HEAD = "172.23"
 OCTETS = 256
@@ -87,12 +89,15 @@ def plan_network(
     return CreateNetwork(name, tuple(rng.sample(free, min(tries, len(free)))))
 
 
-def network_body(network: str, subnet: Subnet) -> dict[str, Any]:
-    """What the engine is sent to create a network."""
-    return {
+def network_body(network: str, subnet: Subnet, app: str | None = None) -> dict[str, Any]:
+    """What the engine is sent to create a network; `app`: whose it is, told by a label."""
+    body: dict[str, Any] = {
         "Name": network,
         "IPAM": {"Config": [{"Subnet": subnet.cidr, "Gateway": subnet.gateway}]},
     }
+    if app is not None:
+        body["Labels"] = {labels.OWNER: app}
+    return body
 
 
 def is_already_connected(problem: str) -> bool:
