@@ -85,10 +85,6 @@ class Honest:
             self._newest[said.key] = Document(kind, ip, at_ms, expire_at_ms, data, dedup_key)
         return said
 
-    def newest_ms(self, key: tuple[str, str, str]) -> int:
-        """When the newest message of this kind was made."""
-        return self._newest[key].at_ms
-
     def expected(self, now_ms: int) -> Fingerprint:
         """What a node that heard everything lists when its clock shows this."""
         documents = [event for event in self._newest.values() if event.expire_at_ms > now_ms]
