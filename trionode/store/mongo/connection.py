@@ -1,0 +1,321 @@
+"""MongoServer: one connection to a MongoDB server for all stores of a node.
+
+The driver blocks, so every use of it happens in a worker thread: `call` reads, `commit` writes.
+
+- What is acknowledged has been written by the majority of a replica set and is in its journal on disk.
+- `commit` is all or nothing: a transaction where the server has them, else a roll-forward journal
+  (journal.py). A caller that is cancelled waits for the attempt that runs; nothing is written later.
+- When the server is away, calls are tried again with growing pauses for `store.mongo_retry_s`, then they
+  raise StoreError. `is_connected` and `watch` tell what is going on; recovery needs nobody.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import trio
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import InvalidURI, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
+
+from trionode.config.tree import StoreSettings
+from trionode.errors import StoreError
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+from trionode.store.mongo.failures import is_lost, is_passing, store_error
+from trionode.store.mongo.journal import Journal, apply
+from trionode.store.mongo.writes import Document, Writes
+
+_T = TypeVar("_T")
+
+Session: TypeAlias = ClientSession | None
+"""To be handed to every driver call inside `Build`; None on a server without transactions."""
+
+Build: TypeAlias = Callable[[Session], tuple[Sequence[Writes], _T]]
+"""Runs in the thread of the commit: reads what it needs, says what to write and what to give back. It may
+run again when the commit has to be repeated."""
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+_COMMIT_TRIES = 3
+
+log = get_logger("store.mongo")
+
+
+def is_mongo(url: str) -> bool:
+    """Whether the setting `store.url` names a MongoDB server."""
+    return url.startswith(("mongodb://", "mongodb+srv://"))
+
+
+@asynccontextmanager
+async def open_mongo(settings: StoreSettings, counters: Counters | None = None) -> AsyncIterator[MongoServer]:
+    """A connected server for the length of a block. Raises StoreError."""
+    server = MongoServer(settings, counters)
+    await server.open()
+    try:
+        yield server
+    finally:
+        with trio.CancelScope(shield=True):
+            await server.aclose()
+
+
+class MongoServer:
+    """The server that `store.url` names. `open` before use."""
+
+    def __init__(self, settings: StoreSettings, counters: Counters | None = None) -> None:
+        self._settings = settings
+        self.counters = counters if counters is not None else Counters()
+        self.prefix = settings.mongo_prefix
+        self.label = "the database"
+        """Hosts, for messages; without user and password."""
+        self.has_transactions = False
+        self.is_connected = False
+        self._client: MongoClient[Document] | None = None
+        self._reads = trio.CapacityLimiter(settings.mongo_threads)
+        self._writing = trio.CapacityLimiter(2)
+        self._turns: dict[str, trio.Lock] = {}
+        self._unfinished: set[str] = set()
+        self._listeners: list[Callable[[bool], None]] = []
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Connect and learn what the server can do. Raises StoreError."""
+        try:
+            self.label = _label(self._settings.url)
+        except (PyMongoError, ValueError) as error:
+            raise StoreError(
+                f"store.url cannot be read: {_without_secrets(error)}",
+                remedy="write mongodb://USER:PASSWORD@HOST:PORT/?authSource=admin, specials as %XX",
+            ) from None
+        try:
+            await self._retried(self._connect, "reach", limiter=self._reads, abandon=False)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.aclose()
+            raise
+
+    def _connect(self) -> None:
+        if self._client is None:
+            settings = self._settings
+            call_ms = int(settings.mongo_call_s * 1000)
+            self._client = MongoClient(
+                settings.url,
+                appname="trionode",
+                tz_aware=False,
+                timeoutMS=call_ms,
+                serverSelectionTimeoutMS=int(min(settings.mongo_connect_s, settings.mongo_call_s) * 1000),
+                connectTimeoutMS=int(settings.mongo_connect_s * 1000),
+                maxPoolSize=settings.mongo_threads + 4,
+                retryWrites=True,
+                retryReads=True,
+            )
+        hello = self._client.admin.command("hello")
+        is_set = "setName" in hello or hello.get("msg") == "isdbgrid"
+        self.has_transactions = is_set and hello.get("logicalSessionTimeoutMinutes") is not None
+
+    async def aclose(self) -> None:
+        """Wait for running commits, then close; a second call does nothing."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        for turn in list(self._turns.values()):
+            async with turn:
+                pass
+        await trio.to_thread.run_sync(client.close)
+
+    # For the stores
+
+    def database(self, name: str) -> Database[Document]:
+        """The database `name` of this node (with its prefix). Dates come as `DatetimeMS`: any moment."""
+        client = self._client
+        if client is None:
+            raise StoreError(f"{self.label} is not open", remedy="open the store first")
+        return client.get_database(
+            self.prefix + name,
+            codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS),
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern(w="majority" if self.has_transactions else 1, j=True),
+            read_concern=ReadConcern("majority" if self.has_transactions else "local"),
+        )
+
+    async def call(self, work: Callable[[], _T], *, doing: str = "read", writes: bool = False) -> _T:
+        """Run `work` in a thread, again when the server was away. Raises StoreError.
+
+        A cancelled reader leaves at once. With `writes` (index building, repairs; harmless when repeated)
+        the thread is waited for.
+        """
+        for scope in tuple(self._unfinished):
+            await self.recover(scope)
+        return await self._retried(work, doing, limiter=self._reads, abandon=not writes)
+
+    async def commit(self, scope: str, build: Build[_T]) -> _T:
+        """Write all or nothing; durable when it returns. Raises StoreError.
+
+        `scope` is the store ("events", "registry"): its commits come one after another.
+        """
+        async with self.quiet(scope):
+            if scope in self._unfinished:
+                await self._recover(scope)
+            attempt = _Attempt(self.database, scope, build, self._unfinished)
+            work = functools.partial(self._transact, build) if self.has_transactions else attempt.run
+            return await self._retried(work, "write", limiter=self._writing, abandon=False)
+
+    @asynccontextmanager
+    async def quiet(self, scope: str) -> AsyncIterator[None]:
+        """No commit of `scope` runs inside the block: for reads of several collections that must agree."""
+        async with self._turns.setdefault(scope, trio.Lock()):
+            yield
+
+    async def recover(self, scope: str) -> None:
+        """Finish a commit that the end of the process interrupted; a store does it when it opens."""
+        async with self.quiet(scope):
+            await self._recover(scope)
+
+    def watch(self, listener: Callable[[bool], None]) -> None:
+        """Tell `listener` (in the node's own thread) when the server is lost (False) and back (True)."""
+        self._listeners.append(listener)
+
+    # In the thread of a commit
+
+    def _transact(self, build: Build[_T]) -> _T:
+        client = self._client
+        if client is None:
+            raise StoreError(f"{self.label} is not open", remedy="open the store first")
+        with client.start_session() as session:
+            session.start_transaction(
+                read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
+            )
+            plan, result = build(session)
+            apply(self.database, plan, session=session)
+            _commit_transaction(session)
+        return result
+
+    # Trying again
+
+    async def _recover(self, scope: str) -> None:
+        def work() -> None:
+            journal = Journal(self.database, scope)
+            plan = journal.kept()
+            if plan:
+                log.warning("an interrupted commit is finished", scope=scope)
+                apply(self.database, plan, repeated=True)
+            journal.clear()
+            self._unfinished.discard(scope)
+
+        await self._retried(work, "write", limiter=self._writing, abandon=False)
+
+    async def _retried(
+        self, work: Callable[[], _T], doing: str, *, limiter: trio.CapacityLimiter, abandon: bool
+    ) -> _T:
+        give_up_s = trio.current_time() + self._settings.mongo_retry_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                result = await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon)
+            except PyMongoError as error:
+                problem = store_error(self.label, doing, error)
+                if is_lost(error):
+                    self._changed(False, problem)
+                self.counters.add("store.mongo.failed_calls")
+                if not is_passing(error) or trio.current_time() + pause_s > give_up_s:
+                    raise problem from None
+            else:
+                self._changed(True)
+                return result
+            self.counters.add("store.mongo.repeated_calls")
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _changed(self, is_connected: bool, problem: StoreError | None = None) -> None:
+        if is_connected == self.is_connected:
+            return
+        self.is_connected = is_connected
+        if is_connected:
+            log.info("the database answers", server=self.label, transactions=self.has_transactions)
+        else:
+            self.counters.add("store.mongo.losses")
+            log.error("the database does not answer", server=self.label, problem=str(problem))
+        for listener in self._listeners:
+            listener(is_connected)
+
+
+class _Attempt(Generic[_T]):
+    """One commit without transactions; `run` goes on where the lost connection left it."""
+
+    def __init__(
+        self,
+        databases: Callable[[str], Database[Document]],
+        scope: str,
+        build: Build[_T],
+        unfinished: set[str],
+    ) -> None:
+        self._databases = databases
+        self._scope = scope
+        self._build = build
+        self._unfinished = unfinished
+        self._built: tuple[Sequence[Writes], _T] | None = None
+        self._is_kept = False
+
+    def run(self) -> _T:
+        journal = Journal(self._databases, self._scope)
+        repeated = self._built is not None
+        if self._built is not None and not self._is_kept and not _is_atomic(self._built[0]):
+            # The answer to writing the journal was lost: did it get there?
+            self._is_kept = bool(journal.kept())
+            if not self._is_kept:
+                journal.clear()
+                self._built = None
+        if self._built is None:
+            self._built = self._build(None)
+        plan, result = self._built
+        if _is_atomic(plan):
+            apply(self._databases, plan, repeated=repeated)
+            return result
+        self._unfinished.add(self._scope)
+        if not self._is_kept:
+            journal.keep(plan)
+            self._is_kept = True
+        apply(self._databases, plan, repeated=repeated)
+        journal.clear()
+        self._unfinished.discard(self._scope)
+        return result
+
+
+def _commit_transaction(session: ClientSession) -> None:
+    """Commit; when the answer is lost ask again: the same commit twice is one commit."""
+    for left in reversed(range(_COMMIT_TRIES)):
+        try:
+            session.commit_transaction()
+        except PyMongoError as error:
+            if not (left and error.has_error_label("UnknownTransactionCommitResult")):
+                raise
+        else:
+            return
+
+
+def _is_atomic(plan: Sequence[Writes]) -> bool:
+    """Whether the server does it in one step anyway."""
+    writes = [write for part in plan for write in part.writes]
+    return not writes or (len(writes) == 1 and not getattr(writes[0], "many", False))
+
+
+def _label(url: str) -> str:
+    if url.startswith("mongodb+srv://"):
+        # The hosts behind the name are looked up when connecting, not here.
+        return url.removeprefix("mongodb+srv://").split("/")[0].rpartition("@")[2]
+    nodes: list[tuple[str, Any]] = parse_uri(url)["nodelist"]
+    return ",".join(f"{host}:{port}" if port else host for host, port in nodes)
+
+
+def _without_secrets(error: Exception) -> str:
+    return str(error) if isinstance(error, InvalidURI) and "@" not in str(error) else type(error).__name__
