@@ -55,7 +55,7 @@ ON CONFLICT (ip, type, dedup_key) DO UPDATE SET
     expire_at = excluded.expire_at, received_at = coalesce(excluded.received_at, received_at),
     data = excluded.data, version = excluded.version, timestamp = excluded.timestamp,
     pub_key = excluded.pub_key, signature = excluded.signature
-WHERE excluded.broadcasted_at IS NULL OR excluded.broadcasted_at >= coalesce(broadcasted_at, 0)
+WHERE excluded.broadcasted_at IS NULL OR excluded.broadcasted_at > coalesce(broadcasted_at, 0)
 """
 _TOUCH_EVENT = "UPDATE events SET received_at = ? WHERE ip = ? AND type = ? AND dedup_key = ?"
 _DELETE_EVENT = "DELETE FROM events WHERE ip = ? AND type = ? AND dedup_key = ?"

@@ -47,6 +47,7 @@ run again when the commit has to be repeated."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _COMMIT_TRIES = 3
+_WRITERS = 2  # the two stores of a node
 
 log = get_logger("store.mongo")
 
@@ -81,7 +82,7 @@ class MongoServer:
         self.is_connected = False
         self._client: MongoClient[Document] | None = None
         self._reads = trio.CapacityLimiter(settings.mongo_threads)
-        self._writing = trio.CapacityLimiter(2)
+        self._writing = trio.CapacityLimiter(_WRITERS)
         self._turns: dict[str, trio.Lock] = {}
         self._unfinished: set[str] = set()
         self._listeners: list[Callable[[bool], None]] = []
@@ -124,14 +125,22 @@ class MongoServer:
         self.has_transactions = is_set and hello.get("logicalSessionTimeoutMinutes") is not None
 
     async def aclose(self) -> None:
-        """Wait for running commits, then close; a second call does nothing."""
-        client, self._client = self._client, None
-        if client is None:
+        """Wait for the threads that write, then close; a second call does nothing.
+
+        What waits for its turn, or for another try, gets a StoreError.
+        """
+        if self._client is None:
             return
-        for turn in list(self._turns.values()):
-            async with turn:
-                pass
-        await trio.to_thread.run_sync(client.close)
+        places = [object() for _ in range(_WRITERS)]
+        for place in places:
+            await self._writing.acquire_on_behalf_of(place)
+        client, self._client = self._client, None
+        try:
+            if client is not None:
+                await trio.to_thread.run_sync(client.close)
+        finally:
+            for place in places:
+                self._writing.release_on_behalf_of(place)
 
     # For the stores
 
@@ -156,7 +165,8 @@ class MongoServer:
         """
         for scope in tuple(self._unfinished):
             await self.recover(scope)
-        return await self._retried(work, doing, limiter=self._reads, abandon=not writes)
+        limiter = self._writing if writes else self._reads
+        return await self._retried(work, doing, limiter=limiter, abandon=not writes)
 
     async def commit(self, scope: str, build: Build[_T]) -> _T:
         """Write all or nothing; durable when it returns. Raises StoreError.
