@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from bson.datetime_ms import DatetimeMS
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure
@@ -25,7 +25,7 @@ log = get_logger("store.mongo")
 
 
 class Index(msgspec.Struct, frozen=True):
-    """One index of a collection, all members ascending."""
+    """One index of a collection; members ascending, those written with a "-" before them descending."""
 
     keys: tuple[str, ...]
     unique: bool = False
@@ -36,7 +36,11 @@ class Index(msgspec.Struct, frozen=True):
         options: dict[str, Any] = {"unique": True} if self.unique else {}
         if self.expire_after_s is not None:
             options["expireAfterSeconds"] = self.expire_after_s
-        return IndexModel([(key, ASCENDING) for key in self.keys], **options)
+        return IndexModel([_direction(key) for key in self.keys], **options)
+
+    @property
+    def name(self) -> str:
+        return "_".join(f"{member}_{direction}" for member, direction in map(_direction, self.keys))
 
 
 class Indexes(msgspec.Struct, frozen=True):
@@ -68,7 +72,7 @@ def look(database: Database[Document], wanted: Indexes) -> IndexReport:
     for index in wanted.indexes:
         same_keys = [found for found in existing if _keys(found) == index.keys]
         if not same_keys:
-            missing.append("_".join(f"{key}_1" for key in index.keys))
+            missing.append(index.name)
         elif not any(_is_same(found, index) for found in same_keys):
             conflicting += [found["name"] for found in same_keys]
     right = {found["name"] for found in existing for index in wanted.indexes if _is_same(found, index)}
@@ -104,9 +108,8 @@ def _create(collection: Collection[Document], index: Index) -> None:
         if error.code == 11000:
             _repair_duplicates(collection, index)
         elif error.code in (85, 86):
-            name = "_".join(f"{key}_1" for key in index.keys)
             for found in _existing(collection):
-                if _keys(found) == index.keys or found["name"] == name:
+                if _keys(found) == index.keys or found["name"] == index.name:
                     _drop(collection, found["name"])
             collection.create_indexes([index.model])
         else:
@@ -156,13 +159,16 @@ def _existing(collection: Collection[Document]) -> list[Document]:
 
 
 def _keys(found: Document) -> tuple[str, ...]:
-    return tuple(name for name, direction in found["key"].items() if direction == 1)
+    return tuple(name if direction == 1 else f"-{name}" for name, direction in found["key"].items())
+
+
+def _direction(key: str) -> tuple[str, int]:
+    return (key[1:], DESCENDING) if key.startswith("-") else (key, ASCENDING)
 
 
 def _is_same(found: Document, index: Index) -> bool:
     return (
         _keys(found) == index.keys
-        and len(found["key"]) == len(index.keys)
         and bool(found.get("unique")) == index.unique
         and found.get("expireAfterSeconds") == index.expire_after_s
         and not any(found.get(option) for option in ("sparse", "partialFilterExpression", "collation"))
