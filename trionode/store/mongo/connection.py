@@ -29,6 +29,7 @@ from pymongo.write_concern import WriteConcern
 
 from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
+from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.store.mongo.failures import is_lost, is_passing, store_error
@@ -86,6 +87,8 @@ class MongoServer:
         self._turns: dict[str, trio.Lock] = {}
         self._unfinished: set[str] = set()
         self._listeners: list[Callable[[bool], None]] = []
+        self._lost_s: float | None = None
+        self._problem: str | None = None
 
     # Opening and closing
 
@@ -195,6 +198,30 @@ class MongoServer:
         """Tell `listener` (in the node's own thread) when the server is lost (False) and back (True)."""
         self._listeners.append(listener)
 
+    def report_to(self, counters: Counters, bus: EventBus) -> None:
+        """From now on count there, and publish `store:connection` {connected, server, problem}."""
+        for name, amount in self.counters.snapshot().items():
+            counters.add(name, amount)
+        self.counters = counters
+
+        def publish(is_connected: bool) -> None:
+            data = {"connected": is_connected, "server": self.label, "problem": self._problem}
+            bus.publish("store:connection", data)
+
+        self.watch(publish)
+
+    def document(self) -> dict[str, Any]:
+        """For the status of the node."""
+        lost_s = self._lost_s
+        return {
+            "server": self.label,
+            "prefix": self.prefix,
+            "transactions": self.has_transactions,
+            "connected": self.is_connected,
+            "lostForS": None if lost_s is None else round(trio.current_time() - lost_s, 1),
+            "problem": self._problem,
+        }
+
     # In the thread of a commit
 
     def _transact(self, build: Build[_T]) -> _T:
@@ -247,9 +274,11 @@ class MongoServer:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _changed(self, is_connected: bool, problem: StoreError | None = None) -> None:
-        if is_connected == self.is_connected:
+        self._problem = None if problem is None else problem.message
+        if is_connected == self.is_connected and (is_connected or self._lost_s is not None):
             return
         self.is_connected = is_connected
+        self._lost_s = None if is_connected else trio.current_time()
         if is_connected:
             log.info("the database answers", server=self.label, transactions=self.has_transactions)
         else:
