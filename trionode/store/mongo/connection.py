@@ -176,17 +176,24 @@ class MongoServer:
 
         `scope` is the store ("events", "registry"): its commits come one after another.
         """
-        async with self.quiet(scope):
-            if scope in self._unfinished:
-                await self._recover(scope)
+        async with self.settled(scope):
             attempt = _Attempt(self.database, scope, build, self._unfinished)
             work = functools.partial(self._transact, build) if self.has_transactions else attempt.run
             return await self._retried(work, "write", limiter=self._writing, abandon=False)
 
     @asynccontextmanager
     async def quiet(self, scope: str) -> AsyncIterator[None]:
-        """No commit of `scope` runs inside the block: for reads of several collections that must agree."""
+        """No commit of `scope` runs inside the block."""
         async with self._turns.setdefault(scope, trio.Lock()):
+            yield
+
+    @asynccontextmanager
+    async def settled(self, scope: str) -> AsyncIterator[None]:
+        """No commit of `scope` runs inside the block, nor was one cut short: for reads of several collections
+        that must agree. Raises StoreError."""
+        async with self.quiet(scope):
+            if scope in self._unfinished:
+                await self._recover(scope)
             yield
 
     async def recover(self, scope: str) -> None:

@@ -169,7 +169,7 @@ class MongoRegistryStore(RegistryStore):
 
     async def hash_counts(self) -> HashCounts:
         self._check_open()
-        async with self._server.quiet(SCOPE):
+        async with self._server.settled(SCOPE):
             return await self._server.call(self._reads.hash_counts)
 
     # Messages
@@ -280,7 +280,7 @@ class MongoRegistryStore(RegistryStore):
 
     async def counts(self) -> dict[str, int]:
         self._check_open()
-        async with self._server.quiet(SCOPE):
+        async with self._server.settled(SCOPE):
             return await self._server.call(
                 lambda: {name: self._reads.count(place, {}) for name, place in _COUNTED.items()}
             )

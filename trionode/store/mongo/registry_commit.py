@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
-import msgspec
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
@@ -14,7 +13,7 @@ from trionode.store.mongo.connection import MongoServer
 from trionode.store.mongo.registry_plan import HASHES, MESSAGES, Facts, needs, plan
 from trionode.store.mongo.registry_reads import Reads
 from trionode.store.mongo.values import safe_text
-from trionode.store.mongo.writes import Insert, Replace, Write, Writes
+from trionode.store.mongo.writes import Writes
 
 
 class Ids:
@@ -39,8 +38,7 @@ class Ids:
 class Attempt:
     """Builds the plan of a commit (`MongoServer.commit`), also when it has to be repeated.
 
-    A server with transactions forgot what a failed try wrote, so everything is looked at anew. Without them
-    a part may have been written: then the same plan is carried out again, with the same report.
+    A server with transactions forgot what a failed try wrote, so everything is looked at anew.
     """
 
     def __init__(
@@ -57,16 +55,10 @@ class Attempt:
         self._absent = absent
         self._in_chunk = in_chunk
         self._tries = 0
-        self._kept: tuple[list[Writes], CommitReport] | None = None
 
     def __call__(self, session: ClientSession | None) -> tuple[Sequence[Writes], CommitReport]:
         self._tries += 1
-        if self._kept is not None and session is None:
-            return self._kept
-        writes, report = plan(self._changes, self._facts(session), self._ids.next)
-        if session is None:
-            self._kept = [_repeatable(part) for part in writes], report
-        return writes, report
+        return plan(self._changes, self._facts(session), self._ids.next)
 
     def _facts(self, session: ClientSession | None) -> Facts:
         wanted = needs(self._changes)
@@ -88,12 +80,3 @@ class Attempt:
     def _chunks(self, texts: Iterable[str]) -> list[list[str]]:
         distinct = [safe_text(text) for text in texts]
         return [distinct[at : at + self._in_chunk] for at in range(0, len(distinct), self._in_chunk)]
-
-
-def _repeatable(part: Writes) -> Writes:
-    """The same writes, harmless when some of them were carried out already."""
-    writes: list[Write] = [
-        Replace({"_id": write.document["_id"]}, write.document) if isinstance(write, Insert) else write
-        for write in part.writes
-    ]
-    return msgspec.structs.replace(part, writes=writes)
