@@ -27,3 +27,18 @@ def mongo(mongo_server: mongoserver.TestServer) -> Iterator[mongoserver.Database
     """Databases of this test alone: `mongo.url` and `mongo.prefix`."""
     with mongoserver.databases(mongo_server) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def mongo_standalone() -> Iterator[mongoserver.TestServer]:
+    """A server without transactions, as one that is no replica set."""
+    with mongoserver.running_server("--standalone") as (server, _):
+        yield server
+
+
+@pytest.fixture(params=["set", "standalone"])
+def any_mongo_server(request: pytest.FixtureRequest) -> mongoserver.TestServer:
+    """Each kind of server: with transactions and without."""
+    name = "mongo_server" if request.param == "set" else "mongo_standalone"
+    server: mongoserver.TestServer = request.getfixturevalue(name)
+    return server

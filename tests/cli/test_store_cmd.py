@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from mongorows import NOW_MS, fill, running
+from nodedata import NOW_MS, fill, running
 
 from trionode.appstate.changes import PutEvent
 from trionode.appstate.facts import fact_of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from mongorows import NOW_MS, fill, side
+from nodedata import NOW_MS, fill, side
 
 from trionode.appstate.changes import Change, DeleteLocation, PutLocation
 from trionode.appstate.documents import LocationRow

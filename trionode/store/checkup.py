@@ -86,17 +86,17 @@ def log_findings(marks: LogMarks) -> Iterator[Finding]:
     """Rows that come twice, and orphans between log and locations."""
     for where, keys in (("locations", marks.locations), *marks.other_keys.items()):
         yield from finding(
-            "repair",
+            "note",
             where,
             "rows of the same app and address",
-            "the newest row stays",
+            "the newest counts, the others go when they expire",
             _repeated(keys),
         )
     yield from finding(
-        "problem",
+        "repair",
         "events",
         "events with the same address, type and key",
-        "the unique index cannot be built: delete all but the newest of each",
+        "all but the newest are deleted",
         _repeated((event.ip, event.type, event.dedup_key) for event in marks.events),
     )
     told, ended, removed = _told(marks.events)
@@ -146,10 +146,10 @@ def registry_findings(marks: RegistryMarks) -> Iterator[Finding]:
         ("messages", iter(marks.messages)),
     ):
         yield from finding(
-            "problem",
+            "repair",
             where,
             "documents with the same hash",
-            "the unique index cannot be built: delete all but the oldest of each",
+            "all but the oldest are deleted",
             _repeated((key,) for key in keys),
         )
     yield from finding(
@@ -184,7 +184,7 @@ def registry_findings(marks: RegistryMarks) -> Iterator[Finding]:
         "repair",
         "current",
         "names with more than one specification in force",
-        "the list is built anew from the messages",
+        "the one of the greatest height stays",
         _repeated((name,) for name, _ in marks.current),
     )
 

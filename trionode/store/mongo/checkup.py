@@ -28,6 +28,7 @@ from trionode.store.checkup_rows import names_in
 from trionode.store.mongo import events_plan, journal
 from trionode.store.mongo.connection import MongoServer
 from trionode.store.mongo.indexes import Indexes, look
+from trionode.store.mongo.registry_repairs import registry_indexes
 from trionode.store.mongo.writes import Document
 
 GLOBAL, DAEMON, LOCAL = "globalzelapps", "zelcashdata", "zelfluxlocal"
@@ -203,7 +204,7 @@ def _message_findings(messages: Iterable[Document], paid: set[str]) -> Iterator[
         "read as 0 until the payment is found",
         lost,
     )
-    yield from finding("note", where, "rows of the oldest form", "read as they are, never changed", old)
+    yield from finding("repair", where, "rows of the oldest form", "their member gets today's name", old)
     yield from finding(
         "problem", where, "rows without a specification", "delete them: peers send them again", nameless
     )
@@ -216,4 +217,5 @@ def _texts(document: Mapping[str, Any], members: Sequence[str]) -> tuple[str, ..
 
 def indexed() -> list[tuple[str, Indexes]]:
     """Every collection with the indexes that the stores need, by database."""
-    return [(events_plan.DATABASE, wanted) for wanted in events_plan.INDEXES]
+    log = [(events_plan.DATABASE, wanted) for wanted in events_plan.INDEXES]
+    return [*log, *registry_indexes()]
