@@ -41,6 +41,9 @@ def way(request: pytest.FixtureRequest) -> str:
 def proxy(mongo: Databases) -> Iterator[FaultProxy]:
     with fault_proxy(mongo.server.host, mongo.server.port) as made:
         yield made
+    # A server keeps the transaction of a client that vanished for a minute, and its locks.
+    with mongo.server.client() as client:
+        client.admin.command("killAllSessions", [])
 
 
 @asynccontextmanager
@@ -114,7 +117,8 @@ async def test_death_at_any_step_leaves_all_or_nothing(
             break
     else:
         pytest.fail("a commit has no end")
-    assert before in seen
+    # The journal counts from its first step on.
+    assert (before in seen) != (way == "journal" and cut == "after")
     assert seen[-1] == after
 
 
@@ -204,7 +208,7 @@ async def test_loss_and_return_are_told(mongo: Databases, proxy: FaultProxy, way
 @pytest.mark.trio
 @pytest.mark.process
 async def test_a_lost_server_is_an_error_after_a_while(mongo: Databases, proxy: FaultProxy, way: str) -> None:
-    async with opened(mongo, way, proxy, mongo_call_s=0.5, mongo_retry_s=0.3) as (server, store):
+    async with opened(mongo, way, proxy, mongo_call_s=1.0, mongo_retry_s=1.5) as (server, store):
         await store.commit(first())
         proxy.down()
         with pytest.raises(StoreError) as caught:
@@ -232,11 +236,12 @@ async def test_a_cancelled_commit_is_finished_or_never_begun(
         proxy.spoil(Fault(cut="before", then=lambda: token.run_sync_soon(scope.cancel)), nth=2)
         with scope:
             await store.commit(second())
-        calls = proxy.count()
+        calls = len(proxy.calls)
         found = await rows_of(store)
         assert found in (before, after)
-        # Nothing is written behind the back of the caller.
-        assert all(call.name != "update" for call in proxy.calls[calls:])
+        # Nothing is written behind the back of the caller; only the journal is carried out to its end.
+        updates = sum(call.name == "update" for call in proxy.calls[calls:])
+        assert way == "journal" or not updates
         never = trio.CancelScope()
         never.cancel()
         with never:
