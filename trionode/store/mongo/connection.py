@@ -21,7 +21,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import InvalidURI, PyMongoError
+from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import parse_uri
@@ -33,7 +33,7 @@ from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.store.mongo.failures import is_lost, is_passing, store_error
-from trionode.store.mongo.journal import Journal, apply
+from trionode.store.mongo.journal import COLLECTION, DATABASE, Journal, apply
 from trionode.store.mongo.writes import Document, Writes
 
 _T = TypeVar("_T")
@@ -48,6 +48,7 @@ run again when the commit has to be repeated."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _COMMIT_TRIES = 3
+_NOT_ALLOWED = (13, 18)  # unauthorized, authentication failed
 _WRITERS = 2  # the two stores of a node
 
 log = get_logger("store.mongo")
@@ -125,7 +126,20 @@ class MongoServer:
             )
         hello = self._client.admin.command("hello")
         is_set = "setName" in hello or hello.get("msg") == "isdbgrid"
-        self.has_transactions = is_set and hello.get("logicalSessionTimeoutMinutes") is not None
+        has_sessions = hello.get("logicalSessionTimeoutMinutes") is not None
+        self.has_transactions = is_set and has_sessions and self._may_transact(self._client)
+
+    def _may_transact(self, client: MongoClient[Document]) -> bool:
+        """Try it: some servers that look like a replica set have no transactions."""
+        collection = client[self.prefix + DATABASE][COLLECTION]
+        try:
+            with client.start_session() as session, session.start_transaction():
+                collection.find_one({"_id": ""}, session=session)
+        except OperationFailure as error:
+            if is_passing(error) or error.code in _NOT_ALLOWED:
+                raise
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Wait for the threads that write, then close; a second call does nothing.
