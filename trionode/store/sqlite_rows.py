@@ -24,6 +24,7 @@ from trionode.appstate.changes import (
     TouchEvent,
 )
 from trionode.appstate.documents import (
+    EVICTED,
     EventKey,
     EventRow,
     InstallErrorRow,
@@ -196,6 +197,8 @@ class Group:
                 self._locations[row.row_id] = location_values(row)
             case PutEvent(row=event):
                 outcome = self._events.setdefault(event.key, _EventOutcome())
+                if outcome.row is not None and event.type != EVICTED and event.at_ms <= outcome.row.at_ms:
+                    return
                 outcome.row = event
                 if event.received_at_ms is not None:
                     outcome.received_at_ms = event.received_at_ms

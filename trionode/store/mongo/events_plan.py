@@ -115,6 +115,8 @@ class _Plan:
                 self._locations[row.row_id] = row
             case PutEvent(row=event):
                 outcome = self._events.setdefault(event.key, _EventOutcome())
+                if outcome.row is not None and event.type != EVICTED and event.at_ms <= outcome.row.at_ms:
+                    return
                 outcome.row = event
                 if event.received_at_ms is not None:
                     outcome.received_at_ms = event.received_at_ms
