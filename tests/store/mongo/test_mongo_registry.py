@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import trio
 from appmessages import owner, paid, served, signed
 from bson import Int64
 from mongoserver import Databases, TestServer, databases
@@ -231,6 +232,33 @@ async def test_another_writer_is_noticed(mongo: Databases) -> None:
             await store.add_permanents(messages)
         assert await store.permanent_counts() == 1
         assert await store.add_permanents(messages) == (hashes[1],)
+
+
+async def test_without_transactions_what_another_writer_put_stays(mongo_standalone: TestServer) -> None:
+    payments, messages = chunk(0, 4)
+    hashes = [row.hash for row in payments]
+    with databases(mongo_standalone) as mongo:
+        async with opened(mongo.server, mongo.prefix) as store, opened(mongo.server, mongo.prefix) as other:
+            await store.add_hashes(payments)
+            assert await store.known_permanents(hashes) == set()
+            await other.add_permanents([messages[2], messages[0]])
+            await store.commit([AddPermanents(messages), ResolveHashes(tuple(hashes))])
+            rows = [row.hash async for row in store.stream_permanents()]
+            assert sorted(rows) == sorted(hashes)
+            assert rows[:2] == [hashes[2], hashes[0]]
+            assert (await store.hash_counts()).missing == 0
+            await store.commit([AddPermanents(messages), SetScannedHeight(5)])
+
+
+async def test_an_answer_from_before_a_commit_is_not_remembered(mongo: Databases) -> None:
+    payments, messages = chunk(0, 40)
+    hashes = [row.hash for row in payments]
+    async with opened(mongo.server, mongo.prefix) as store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.add_permanents, messages[:20])
+            nursery.start_soon(store.known_permanents, hashes)
+            nursery.start_soon(store.add_permanents, messages[20:])
+        assert await store.add_permanents(messages) == tuple(hashes)
 
 
 async def test_reindexing_leaves_no_trace_of_the_former(any_mongo_server: TestServer) -> None:

@@ -266,7 +266,7 @@ class MongoServer:
             plan = journal.kept()
             if plan:
                 log.warning("an interrupted commit is finished", scope=scope)
-                apply(self.database, plan, repeated=True)
+                apply(self.database, plan, repeated=True, forward=True)
             journal.clear()
             self._unfinished.discard(scope)
 
@@ -345,7 +345,7 @@ class _Attempt(Generic[_T]):
         if not self._is_kept:
             journal.keep(plan)
             self._is_kept = True
-        apply(self._databases, plan, repeated=repeated)
+        apply(self._databases, plan, repeated=repeated, forward=True)
         journal.clear()
         self._unfinished.discard(self._scope)
         return result

@@ -14,15 +14,29 @@ from itertools import groupby
 import bson
 from bson import ObjectId
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import BulkWriteError
 
-from trionode.store.mongo.writes import Document, Write, Writes, from_document, operation, to_document
+from trionode.runtime.logs import get_logger
+from trionode.store.mongo.writes import (
+    Document,
+    Operation,
+    Write,
+    Writes,
+    from_document,
+    operation,
+    to_document,
+)
 
 DATABASE = "zelfluxlocal"
 COLLECTION = "trionodejournal"
 
 _PART_BYTES = 8 * 1024 * 1024  # a document may have 16 MiB
 _CHUNK_WRITES = 10_000
+_TAKEN = 11000
+
+log = get_logger("store.mongo")
 
 Databases = Callable[[str], Database[Document]]
 
@@ -75,13 +89,36 @@ def apply(
     *,
     session: ClientSession | None = None,
     repeated: bool = False,
+    forward: bool = False,
 ) -> None:
-    """Carry the writes out, collection by collection, in order."""
+    """Carry the writes out, collection by collection, in order.
+
+    `forward`: the journal has them, so they must get to their end. A document whose unique key another
+    program has taken meanwhile is left out then.
+    """
     for part in plan:
         collection = databases(part.database)[part.collection]
         operations = [operation(write, repeated=repeated) for write in part.writes]
         for start in range(0, len(operations), _CHUNK_WRITES):
-            collection.bulk_write(operations[start : start + _CHUNK_WRITES], ordered=True, session=session)
+            chunk = operations[start : start + _CHUNK_WRITES]
+            if forward:
+                _write_forward(collection, chunk)
+            else:
+                collection.bulk_write(chunk, ordered=True, session=session)
+
+
+def _write_forward(collection: Collection[Document], operations: Sequence[Operation]) -> None:
+    while operations:
+        try:
+            collection.bulk_write(operations, ordered=True)
+        except BulkWriteError as error:
+            (problem, *_) = (error.details or {}).get("writeErrors") or [{}]
+            if problem.get("code") != _TAKEN:
+                raise
+            log.warning("a document of another program stays", collection=collection.name)
+            operations = operations[problem["index"] + 1 :]
+        else:
+            return
 
 
 def round_trips(writes: Sequence[Write]) -> int:

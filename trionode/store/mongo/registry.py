@@ -75,6 +75,7 @@ class MongoRegistryStore(RegistryStore):
         self._ids = Ids()
         self._absent: set[str] = set()
         """Messages that were asked for and are not stored: adding them needs no second question."""
+        self._adding = self._added = 0
         self._closed = False
 
     async def open(self) -> None:
@@ -84,8 +85,9 @@ class MongoRegistryStore(RegistryStore):
         await self._server.call(lambda: self._ids.start_after(self._reads.newest_id()))
 
     async def aclose(self) -> None:
-        """Close; the connection stays, it may serve others. A second call does nothing."""
-        self._closed = True
+        """Close; a commit that runs is waited for, the connection stays. A second call does nothing."""
+        async with self._server.quiet(SCOPE):
+            self._closed = True
 
     def _check_open(self) -> None:
         if self._closed:
@@ -98,13 +100,15 @@ class MongoRegistryStore(RegistryStore):
         if not changes:
             return CommitReport()
         attempt = Attempt(self._server, changes, self._ids, frozenset(self._absent), self._in_chunk)
+        added = [change.rows for change in changes if isinstance(change, AddPermanents)]
+        self._adding += bool(added)
         try:
-            report = await self._server.commit(SCOPE, attempt)
+            return await self._server.commit(SCOPE, attempt)
         finally:
-            for change in changes:
-                if isinstance(change, AddPermanents):
-                    self._absent.difference_update(row.hash for row in change.rows)
-        return report
+            self._adding -= bool(added)
+            self._added += bool(added)
+            for rows in added:
+                self._absent.difference_update(row.hash for row in rows)
 
     def commit_now(self, changes: Sequence[RegistryChange]) -> CommitReport:
         raise StoreError("the MongoDB store does not commit without waiting", remedy="use commit")
@@ -180,13 +184,18 @@ class MongoRegistryStore(RegistryStore):
 
     async def known_permanents(self, hashes: Iterable[str]) -> set[str]:
         wanted = list(hashes)
+        added, was_adding = self._added, self._adding
         known = await self._known(MESSAGES, wanted)
-        absent = set(wanted) - known
-        if len(self._absent) + len(absent) > _ABSENT_KEPT:
-            self._absent.clear()
-        if len(absent) <= _ABSENT_KEPT:
-            self._absent |= absent
+        # An answer from before or within a commit says nothing of what is stored after it.
+        if not was_adding and not self._adding and added == self._added:
+            self._remember_absent(set(wanted) - known)
         return known
+
+    def _remember_absent(self, hashes: set[str]) -> None:
+        if len(self._absent) + len(hashes) > _ABSENT_KEPT:
+            self._absent.clear()
+        if len(hashes) <= _ABSENT_KEPT:
+            self._absent |= hashes
 
     async def permanents_of(self, name: str, *, order: PermanentOrder = "height") -> list[PermanentRow]:
         found = await self._find(MESSAGES, by_names(_NAME, [name]))
