@@ -12,7 +12,7 @@ The driver blocks, so every use of it happens in a worker thread: `call` reads, 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -88,6 +88,7 @@ class MongoServer:
         self._turns: dict[str, trio.Lock] = {}
         self._unfinished: set[str] = set()
         self._listeners: list[Callable[[bool], None]] = []
+        self._lost_sessions: list[Mapping[str, Any]] = []
         self._lost_s: float | None = None
         self._problem: str | None = None
 
@@ -249,14 +250,33 @@ class MongoServer:
         client = self._client
         if client is None:
             raise StoreError(f"{self.label} is not open", remedy="open the store first")
+        self._end_lost_sessions(client)
         with client.start_session() as session:
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
             )
-            plan, result = build(session)
-            apply(self.database, plan, session=session)
-            _commit_transaction(session)
+            try:
+                plan, result = build(session)
+                apply(self.database, plan, session=session)
+                _commit_transaction(session)
+            except PyMongoError as error:
+                if is_lost(error):
+                    self._lost_sessions.append(session.session_id)
+                raise
         return result
+
+    def _end_lost_sessions(self, client: MongoClient[Document]) -> None:
+        """A transaction whose end the server never heard of would keep its documents locked for a minute."""
+        sessions, self._lost_sessions = self._lost_sessions, []
+        if not sessions:
+            return
+        try:
+            client.admin.command("killSessions", sessions)
+        except OperationFailure:
+            log.info("the server ends lost transactions by itself", sessions=len(sessions))
+        except PyMongoError:
+            self._lost_sessions += sessions
+            raise
 
     # Trying again
 
