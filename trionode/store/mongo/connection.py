@@ -12,14 +12,13 @@ The driver blocks, so every use of it happens in a worker thread: `call` reads, 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import trio
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -32,24 +31,19 @@ from trionode.errors import StoreError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
+from trionode.store.mongo.commits import Build, JournalledCommit, Session, commit_transaction
 from trionode.store.mongo.failures import is_lost, is_passing, store_error
 from trionode.store.mongo.journal import COLLECTION, DATABASE, Journal, apply
-from trionode.store.mongo.writes import Document, Writes
+from trionode.store.mongo.writes import Document
 
 _T = TypeVar("_T")
 
-Session: TypeAlias = ClientSession | None
-"""To be handed to every driver call inside `Build`; None on a server without transactions."""
-
-Build: TypeAlias = Callable[[Session], tuple[Sequence[Writes], _T]]
-"""Runs in the thread of the commit: reads what it needs, says what to write and what to give back. It may
-run again when the commit has to be repeated."""
-
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-_COMMIT_TRIES = 3
 _NOT_ALLOWED = (13, 18)  # unauthorized, authentication failed
 _WRITERS = 2  # the two stores of a node
+
+__all__ = ["Build", "MongoServer", "Session", "is_mongo", "open_mongo"]
 
 log = get_logger("store.mongo")
 
@@ -192,7 +186,7 @@ class MongoServer:
         `scope` is the store ("events", "registry"): its commits come one after another.
         """
         async with self.settled(scope):
-            attempt = _Attempt(self.database, scope, build, self._unfinished)
+            attempt = JournalledCommit(self.database, scope, build, self._unfinished)
             work = functools.partial(self._transact, build) if self.has_transactions else attempt.run
             return await self._retried(work, "write", limiter=self._writing, abandon=False)
 
@@ -258,7 +252,7 @@ class MongoServer:
             try:
                 plan, result = build(session)
                 apply(self.database, plan, session=session)
-                _commit_transaction(session)
+                commit_transaction(session)
             except PyMongoError as error:
                 if is_lost(error):
                     self._lost_sessions.append(session.session_id)
@@ -327,66 +321,6 @@ class MongoServer:
             log.error("the database does not answer", server=self.label, problem=str(problem))
         for listener in self._listeners:
             listener(is_connected)
-
-
-class _Attempt(Generic[_T]):
-    """One commit without transactions; `run` goes on where the lost connection left it."""
-
-    def __init__(
-        self,
-        databases: Callable[[str], Database[Document]],
-        scope: str,
-        build: Build[_T],
-        unfinished: set[str],
-    ) -> None:
-        self._databases = databases
-        self._scope = scope
-        self._build = build
-        self._unfinished = unfinished
-        self._built: tuple[Sequence[Writes], _T] | None = None
-        self._is_kept = False
-
-    def run(self) -> _T:
-        journal = Journal(self._databases, self._scope)
-        repeated = self._built is not None
-        if self._built is not None and not self._is_kept and not _is_atomic(self._built[0]):
-            # The answer to writing the journal was lost: did it get there?
-            self._is_kept = bool(journal.kept())
-            if not self._is_kept:
-                journal.clear()
-                self._built = None
-        if self._built is None:
-            self._built = self._build(None)
-        plan, result = self._built
-        if _is_atomic(plan):
-            apply(self._databases, plan, repeated=repeated)
-            return result
-        self._unfinished.add(self._scope)
-        if not self._is_kept:
-            journal.keep(plan)
-            self._is_kept = True
-        apply(self._databases, plan, repeated=repeated, forward=True)
-        journal.clear()
-        self._unfinished.discard(self._scope)
-        return result
-
-
-def _commit_transaction(session: ClientSession) -> None:
-    """Commit; when the answer is lost ask again: the same commit twice is one commit."""
-    for left in reversed(range(_COMMIT_TRIES)):
-        try:
-            session.commit_transaction()
-        except PyMongoError as error:
-            if not (left and error.has_error_label("UnknownTransactionCommitResult")):
-                raise
-        else:
-            return
-
-
-def _is_atomic(plan: Sequence[Writes]) -> bool:
-    """Whether the server does it in one step anyway."""
-    writes = [write for part in plan for write in part.writes]
-    return not writes or (len(writes) == 1 and not getattr(writes[0], "many", False))
 
 
 def _label(url: str) -> str:
