@@ -27,7 +27,7 @@ from trionode.store.memory import MemoryStore
 from trionode.store.registry_memory import MemoryRegistryStore
 
 NOW_MS = 1_790_000_000_000
-LATER_MS = NOW_MS + 100 * 3_600_000
+LATER_MS = 4_100_000_000_000
 """No database may think that the rows of a test are over, whatever its own clock says."""
 
 

@@ -56,7 +56,8 @@ def test_there_and_back(
 ) -> None:
     there = said(capsys, "copy", source, mongo.url, "--to-prefix", mongo.prefix)
     assert there["equal"]
-    assert {kind["kind"]: kind["source"] for kind in there["kinds"]}["permanents"] == 1200
+    counted = {kind["kind"]: kind["source"] for kind in there["kinds"]}
+    assert (counted["events"], counted["locations"], counted["permanents"]) == (61, 60, 1200)
     assert call(["store", "check", mongo.url, "--prefix", mongo.prefix]) == exitcodes.OK
     capsys.readouterr()
     back = f"sqlite:{tmp_path / 'b' / 'events.sqlite'}"

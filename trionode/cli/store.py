@@ -253,7 +253,8 @@ class _Progress:
     def __call__(self, kind: str, done: int, total: int) -> None:
         now_s = time.monotonic()
         if done >= total:
-            click.echo(f"{kind:<15} {total}".ljust(40), nl=True)
+            said = f"{kind:<15} {total}"
+            click.echo(said.ljust(40) if self._is_terminal else said)
         elif self._is_terminal and now_s >= self._next_s:
             self._next_s = now_s + 0.1
             click.echo(f"{kind:<15} {done} of {total} ({100 * done // total} %)\r", nl=False)
