@@ -132,7 +132,9 @@ class MongoRegistryStore(RegistryStore):
 
     async def block_hashes(self) -> dict[int, str]:
         self._check_open()
-        return await self._server.call(self._reads.block_hashes)
+        async with self._server.settled(SCOPE):
+            _, blocks = await self._server.call(self._reads.blocks)
+        return blocks
 
     async def chain_messages(self, version: str | None = None) -> list[ChainMessageRow]:
         where = {} if version is None else {"version": safe_text(version)}

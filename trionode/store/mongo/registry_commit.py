@@ -70,11 +70,13 @@ class Attempt:
         hashes = [reads.heights(HASHES, chunk, session) for chunk in self._chunks(wanted.hashes)]
         messages = [reads.heights(MESSAGES, chunk, session) for chunk in self._chunks(permanents)]
         unpaid = [reads.unpaid(chunk, session) for chunk in self._chunks(wanted.temporaries)]
+        scanned, blocks = reads.blocks(session) if wanted.blocks else (0, {})
         return Facts(
             {hash_: height for found in hashes for hash_, height in found.items()},
             {hash_: height for found in messages for hash_, height in found.items()},
             frozenset[str]().union(*unpaid),
-            reads.block_hashes(session) if wanted.blocks else {},
+            blocks,
+            scanned,
         )
 
     def _chunks(self, texts: Iterable[str]) -> list[list[str]]:

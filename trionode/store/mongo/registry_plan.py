@@ -75,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True):
     permanents: Mapping[str, int]
     temporaries: frozenset[str]
     blocks: Mapping[int, str]
+    scanned: int = 0
 
 
 class Needs(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ def needs(changes: Sequence[RegistryChange]) -> Needs:
                 permanents.update(row.hash for row in messages)
             case PutTemporary(row=row):
                 temporaries.add(row.hash)
-            case PutBlockHash() | Rewind():
+            case PutBlockHash() | Rewind() | SetScannedHeight():
                 blocks = True
     return Needs(frozenset(hashes), frozenset(permanents), frozenset(temporaries), blocks)
 
@@ -118,6 +119,12 @@ def plan(
 def scanned_to(height: int) -> Update:
     """The one document of the scanned height becomes `height`."""
     return Update({"generalScannedHeight": {"$gte": 0}}, {"$set": {"generalScannedHeight": height}}, True)
+
+
+def blocks_document(scanned: int, blocks: Mapping[int, str]) -> Document:
+    """The newest block hashes, and the scanned height they belong to."""
+    pairs = [[height, hash_] for height, hash_ in sorted(blocks.items())]
+    return {"_id": BLOCKS_ID, "scanned": scanned, "blocks": pairs}
 
 
 def meta_put(key: str, value: str) -> tuple[Place, Write]:
@@ -143,6 +150,7 @@ class _Planner:
         self._stored_temporaries = facts.temporaries
         self._blocks = dict(facts.blocks)
         self._blocks_before = dict(facts.blocks)
+        self._scanned = self._scanned_before = facts.scanned
         self._writes: dict[Place, list[Write]] = {}
         # by hash or name; None: it goes
         self._temporaries: dict[str, TemporaryRow | None] = {}
@@ -157,6 +165,7 @@ class _Planner:
             case AddPermanents(rows=messages):
                 self._add_permanents(messages)
             case SetScannedHeight(height=height):
+                self._scanned = height
                 self._to(SCANNED, scanned_to(height))
             case UpdateHashes(rows=payments):
                 self._update_hashes(payments)
@@ -227,6 +236,7 @@ class _Planner:
 
     def _rewind(self, height: int, apps: bool) -> None:
         later = {"height": {"$gt": height}}
+        self._scanned = min(self._scanned, height)
         self._to(
             SCANNED,
             Update({"generalScannedHeight": {"$gt": height}}, {"$set": {"generalScannedHeight": height}}),
@@ -253,9 +263,9 @@ class _Planner:
     def writes(self) -> list[Writes]:
         self._settle_temporaries()
         self._settle_current()
-        if self._blocks != self._blocks_before:
-            blocks = [[height, hash_] for height, hash_ in sorted(self._blocks.items())]
-            self._to(BLOCKS, Replace({"_id": BLOCKS_ID}, {"_id": BLOCKS_ID, "blocks": blocks}))
+        is_moved = self._scanned != self._scanned_before and (self._blocks or self._blocks_before)
+        if is_moved or self._blocks != self._blocks_before:
+            self._to(BLOCKS, Replace({"_id": BLOCKS_ID}, blocks_document(self._scanned, self._blocks)))
         return [Writes(place.database, place.collection, writes) for place, writes in self._writes.items()]
 
     def _settle_temporaries(self) -> None:

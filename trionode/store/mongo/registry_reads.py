@@ -65,13 +65,18 @@ class Reads:
         where = {"hash": {"$in": list(hashes)}}
         return {found["hash"] for found in self.find(TEMPORARIES, where, {"hash": 1}, session=session)}
 
-    def scanned_height(self) -> int:
-        found = self.find(SCANNED, {"generalScannedHeight": {"$gte": 0}})
+    def scanned_height(self, session: ClientSession | None = None) -> int:
+        found = self.find(SCANNED, {"generalScannedHeight": {"$gte": 0}}, session=session)
         return max((int(document["generalScannedHeight"]) for document in found), default=0)
 
-    def block_hashes(self, session: ClientSession | None = None) -> dict[int, str]:
+    def blocks(self, session: ClientSession | None = None) -> tuple[int, dict[int, str]]:
+        """The scanned height, and the block hashes that belong to it, in two round trips. There are none
+        when another node has read on since: they would say nothing of the blocks it read."""
+        scanned = self.scanned_height(session)
         found = self.find(BLOCKS, {"_id": BLOCKS_ID}, session=session)
-        return dict(found[0]["blocks"]) if found else {}
+        if not found or found[0].get("scanned") != scanned:
+            return scanned, {}
+        return scanned, dict(found[0]["blocks"])
 
     def hash_counts(self) -> HashCounts:
         """Two round trips; both look only at what the index of `message` gives them."""
