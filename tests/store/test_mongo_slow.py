@@ -1,7 +1,7 @@
 """An event log on a slow or lost MongoDB: late, and visibly so, but nothing that was acknowledged is gone.
 
-The times are a tenth of the real ones: a server that takes 5 s per call takes half a second here, and so do the
-default waits of the settings.
+The times are a tenth of the real ones: a server that takes 5 s per call takes half a second here, and so
+do the default waits of the settings.
 """
 
 from __future__ import annotations
