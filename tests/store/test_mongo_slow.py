@@ -88,6 +88,8 @@ async def test_five_seconds_per_call(
         in_the_future(rig, monkeypatch)
         await send(rig, range(2), acknowledged)
         proxy.delay_s = SLOW_S
+        # New connections have to be made over the slow way too.
+        proxy.cut()
         ticks = 0
 
         async def tick() -> None:

@@ -212,7 +212,7 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     mongo_call_s: Annotated[float, about("longest wait for one answer of MongoDB", gt=0, le=600)] = 20.0
     mongo_connect_s: Annotated[
         float, about("longest wait for a connection to MongoDB, or for a primary", gt=0, le=600)
-    ] = 5.0
+    ] = 10.0
     mongo_retry_s: Annotated[
         float, about("how long a call is tried again while MongoDB is away", ge=0, le=3600)
     ] = 75.0
