@@ -36,7 +36,8 @@ from trionode.runtime.supervisor import Supervisor
 from trionode.runtime.systemd import ServiceManager
 from trionode.store.appregistry_judges import ProcessJudges
 from trionode.store.faults import with_faults
-from trionode.store.open import open_registry_store, open_store
+from trionode.store.mongo.connection import MongoServer
+from trionode.store.open import open_stores
 from trionode.sync.source import HttpSource
 from trionode.wire.keys import NodeKey
 
@@ -60,7 +61,8 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     folder = data_dir(settings)
     async with AsyncExitStack() as stack:
         transport = WsTransport(settings.peers, bind_host=bind_host)
-        registry_store = await stack.enter_async_context(open_registry_store(settings.store, folder))
+        stores = await stack.enter_async_context(open_stores(settings.store, folder))
+        registry_store = stores.registry
         if settings.api.test_controls:
             registry_store = with_faults(registry_store)
         parts = NodeParts(
@@ -71,7 +73,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             transport=transport,
             daemon=stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip)),
             bench=stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip)),
-            store=await stack.enter_async_context(open_store(settings.store, folder)),
+            store=stores.events,
             registry_store=registry_store,
             os_uptime_s=os_uptime_s,
             bulk_source=HttpSource(source_ip=source_ip),
@@ -80,6 +82,8 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             machine=SystemMachine(settings.system),
         )
         core = NodeCore(parts)
+        if stores.server is not None:
+            stores.server.report_to(core.counters, core.bus)
         lag = LagCanary(settings.system, core.counters)
         supervisor = Supervisor(
             core.counters,
@@ -102,7 +106,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
                 hard_exit.arm(left_s + HARD_EXIT_S, f"still running {limit_s:g} s after the signal")
                 manager.more_time(left_s + HARD_EXIT_S)
 
-        context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s)
+        context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s, stores.server)
         front_door = FrontDoor(
             settings.api,
             host=bind_host,
@@ -156,6 +160,7 @@ def _api_context(
     lag: LagCanary,
     probe: Probe,
     started_s: float,
+    server: MongoServer | None,
 ) -> ApiContext:
     return ApiContext(
         settings=parts.settings,
@@ -182,4 +187,5 @@ def _api_context(
         orchestrator=core.orchestrator,
         boot=core.boot,
         watch=core.watch,
+        server=server,
     )

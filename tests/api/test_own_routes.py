@@ -255,3 +255,24 @@ async def test_kept_events(node: Any) -> None:
     assert (await node.get("/trionode/events?since=x"))["status"] == "error"
     node.configure("api", event_stream=False)
     assert (await node.client.get("/trionode/events")).status_code == 404
+
+
+class _Server:
+    is_connected = True
+
+    def document(self) -> dict[str, Any]:
+        return {"server": "db:27017", "connected": self.is_connected}
+
+
+async def test_the_status_does_not_wait_for_a_database_that_is_away(node: Any, autojump_clock: Any) -> None:
+    assert (await node.data("/trionode/status"))["store"] is None
+    server = _Server()
+    node.context = replace(node.context, server=server)
+    node.build()
+    found = await node.data("/trionode/status")
+    assert found["store"] == {"server": "db:27017", "connected": True}
+    assert found["registry"]["payments"] == 0
+    server.is_connected = False
+    found = await node.data("/trionode/status")
+    assert found["store"]["connected"] is False
+    assert found["registry"] is None

@@ -1,4 +1,7 @@
-"""One suite for every Store: both implementations must pass it (trionode/store/port.py)."""
+"""One suite for every Store: every implementation must pass it (trionode/store/port.py).
+
+MongoDB takes part twice: with transactions, and as a lone server with the roll-forward journal.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from mongoserver import Databases
 
 from trionode.appstate.changes import (
     Change,
@@ -34,26 +38,42 @@ from trionode.appstate.documents import (
     SignedCopy,
 )
 from trionode.appstate.facts import fact_of
+from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
 from trionode.store.memory import MemoryStore
+from trionode.store.mongo.connection import open_mongo
+from trionode.store.mongo.events import MongoStore
 from trionode.store.port import Store
 from trionode.store.sqlite import open_sqlite
 
 SIGNED = Signed(1, 1_760_000_000_000, "04aa", "c2ln")
 
 
+KINDS = ["memory", "sqlite", "mongo", "mongo-journal"]
+
+
 @asynccontextmanager
-async def _opened(kind: str, folder: Path) -> AsyncIterator[Store]:
+async def _opened(kind: str, folder: Path, databases: Databases | None = None) -> AsyncIterator[Store]:
     if kind == "memory":
         yield MemoryStore()
-    else:
+    elif kind == "sqlite":
         async with open_sqlite(folder / "log.sqlite") as store:
             yield store
+    else:
+        assert databases is not None
+        settings = StoreSettings(url=databases.url, mongo_prefix=databases.prefix)
+        async with open_mongo(settings) as server:
+            server.has_transactions = server.has_transactions and kind == "mongo"
+            mongo_store = MongoStore(server)
+            await mongo_store.open()
+            yield mongo_store
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with _opened(request.param, tmp_path) as opened:
+    kind: str = request.param
+    databases = request.getfixturevalue("mongo") if kind.startswith("mongo") else None
+    async with _opened(kind, tmp_path, databases) as opened:
         yield opened
 
 
@@ -87,7 +107,8 @@ def location(row_id: int, name: str = "AppA", **values: object) -> LocationRow:
 
 
 def copy(name: str, at_ms: int = 5, kind: str = "installing") -> SignedCopy:
-    return SignedCopy(kind, "1.2.3.4", name, "", at_ms, at_ms + 9, None, '{"a":"\\ud800"}', SIGNED)
+    data_text = f'{{"name":"{name}","ip":"1.2.3.4","hash":"","a":"\\ud800","n":1e-7}}'
+    return SignedCopy(kind, "1.2.3.4", name, "", at_ms, at_ms + 9, None, data_text, SIGNED)
 
 
 async def rows_of(store: Store) -> list[Row]:
@@ -122,6 +143,10 @@ async def test_an_older_event_never_replaces_a_newer_one(store: Store) -> None:
     assert found is not None
     assert found.broadcasted_at_ms == 1000
     assert found.data_text != "{}"
+    await store.commit([put(event(at_ms=1000, data_text="{}"))])
+    found = await store.event("1.2.3.4", "apprunning", "v2")
+    assert found is not None
+    assert found.data_text != "{}", "of two of one moment the first stays"
     await store.commit([put(event(at_ms=1001))])
     found = await store.event("1.2.3.4", "apprunning", "v2")
     assert found is not None

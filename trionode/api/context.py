@@ -192,6 +192,17 @@ class OrchestratorPort(Protocol):
     def status(self) -> OrchestratorStatus: ...
 
 
+class ServerPort(Protocol):
+    """The database server of the node (`store.mongo.connection.MongoServer`)."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def document(self) -> dict[str, Any]:
+        """Which server, whether it answers, and what is wrong."""
+        ...
+
+
 @dataclass(frozen=True)
 class ApiContext:
     """Everything `create_app` composes the routes on.
@@ -199,6 +210,7 @@ class ApiContext:
     `rng` makes login phrases and must be a secure source in a real node (`random.SystemRandom()`);
     `started_s` is the moment of Trio's clock at which the node started; `dos` may be shared with the
     services that raise it. `observer` is None in a node; in an observer `public_key` is empty.
+    `server` is None when the stores are files.
     """
 
     settings: Settings
@@ -223,3 +235,4 @@ class ApiContext:
     orchestrator: OrchestratorPort | None = None
     boot: BootPort | None = None
     watch: WatchPort | None = None
+    server: ServerPort | None = None

@@ -16,6 +16,16 @@ SECRETS = frozenset({"chain.daemon_password", "chain.bench_password"})
 HIDDEN = "***"
 
 
+def _without_secret(key: str, value: Any) -> Any:
+    if key in SECRETS and value:
+        return HIDDEN
+    if key == "store.url" and "@" in value:
+        # User and password stand between scheme and host.
+        scheme, _, rest = value.partition("://")
+        return f"{scheme}://{HIDDEN}@{rest.rpartition('@')[2]}"
+    return value
+
+
 @click.group(name="config")
 def command() -> None:
     """Show and check settings."""
@@ -45,7 +55,7 @@ def show(
     values: dict[str, Any] = {}
     for key in chosen:
         value = msgspec.to_builtins(value_of(loaded.settings, key))
-        values[key] = HIDDEN if key in SECRETS and value and not secrets else value
+        values[key] = value if secrets else _without_secret(key, value)
     if as_json:
         rows: dict[str, Any] = {
             key: {"value": value, "origin": loaded.origins[key]} if origin else value

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explorer": ("trionode.cli.explorer:command", "Show how far the chain is read, or read it again."),
     "events": ("trionode.cli.events:command", "Show the news of a running node."),
     "explain": ("trionode.cli.explain:command", "Say why an app is or is not listed at an address."),
+    "store": ("trionode.cli.store:command", "Check or move the node's database."),
     "config": ("trionode.cli.config_cmd:command", "Show and check settings."),
     "devnet": ("trionode.cli.devnet:command", "Start a local network of real nodes."),
     "sim": ("trionode.cli.sim:command", "Run a scenario on a simulated network."),

@@ -20,6 +20,8 @@ def overview(found: dict[str, Any]) -> None:
         _boot(found["boot"])
     if found.get("monitor") is not None:
         _monitor(found["monitor"])
+    if found.get("store") is not None:
+        _store(found["store"])
     if found.get("registry") is not None:
         _registry(found["registry"])
 
@@ -52,6 +54,13 @@ def _monitor(monitor: dict[str, Any]) -> None:
         return
     words = f"{swept['suspects']} not listed, {len(swept['evicted'])} evicted"
     line("last sweep", f"{words}, {duration(swept['ageS'])} ago")
+
+
+def _store(store: dict[str, Any]) -> None:
+    if store["connected"]:
+        line("store", f"MongoDB at {store['server']}")
+    else:
+        line("store", f"MongoDB at {store['server']} does not answer, for {store['lostForS']} s")
 
 
 def _registry(registry: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ _ORDERED = (
 )
 """Pairs whose first must not exceed their second."""
 
+_STORES = ("sqlite:", "mongodb://", "mongodb+srv://")
 _PORT_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
 
@@ -63,11 +64,13 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
                 "lower the first or raise the second",
             )
     url = settings.store.url
-    if url not in ("", "memory:") and not url.startswith("sqlite:"):
+    if url not in ("", "memory:") and not url.startswith(_STORES):
+        # What stands before an @ may be a password.
+        shown = url.rpartition("@")[2]
         yield Conflict(
             ("store.url",),
-            f"store.url = {url!r} names no store that trionode knows",
-            "use sqlite:PATH or memory:, or leave it empty",
+            f"store.url = {shown!r} names no store that trionode knows",
+            "use mongodb://HOST:PORT, sqlite:PATH or memory:, or leave it empty",
         )
     for key in ("registry.banned_ports", "registry.enterprise_ports", "registry.upnp_banned_ports"):
         entries = value_of(settings, key)

@@ -194,12 +194,29 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     url: Annotated[
         str,
         about(
-            "sqlite:PATH, or memory: (nothing survives a restart); empty: SQLite in the data folder",
+            "sqlite:PATH, mongodb://..., mongodb+srv://..., or memory: (nothing survives a restart);"
+            " empty: SQLite in the data folder",
             original="database.url, database.port",
         ),
     ] = ""
     commit_batch_changes: Annotated[int, about("most changes in one commit", ge=1)] = 2000
     queue_batches: Annotated[int, about("batches that may wait for the writer", ge=1)] = 64
+    mongo_prefix: Annotated[
+        str,
+        about(
+            "put before the database names; one for each node on a shared server",
+            pattern=r"^[A-Za-z0-9_-]{0,32}$",
+            original="database.*.database",
+        ),
+    ] = ""
+    mongo_call_s: Annotated[float, about("longest wait for one answer of MongoDB", gt=0, le=600)] = 20.0
+    mongo_connect_s: Annotated[
+        float, about("longest wait for a connection to MongoDB, or for a primary", gt=0, le=600)
+    ] = 10.0
+    mongo_retry_s: Annotated[
+        float, about("how long a call is tried again while MongoDB is away", ge=0, le=3600)
+    ] = 75.0
+    mongo_threads: Annotated[int, about("reads of MongoDB at the same time", ge=1, le=64)] = 4
 
 
 class ApiSettings(Section, frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ class MemoryStore:
     def _put_event(self, row: EventRow) -> None:
         stored = self._events.get(row.key)
         if stored is not None:
-            if row.type != EVICTED and row.at_ms < stored.at_ms:
+            if row.type != EVICTED and row.at_ms <= stored.at_ms:
                 return
             if row.received_at_ms is None:
                 row = msgspec.structs.replace(row, received_at_ms=stored.received_at_ms)

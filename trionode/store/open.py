@@ -6,9 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
 from trionode.store.memory import MemoryStore
+from trionode.store.mongo.connection import MongoServer, is_mongo, open_mongo
+from trionode.store.mongo.events import MongoStore
+from trionode.store.mongo.registry import MongoRegistryStore
 from trionode.store.port import Store
 from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.store.registry_port import RegistryStore
@@ -19,12 +24,44 @@ FILE_NAME = "events.sqlite"
 REGISTRY_FILE_NAME = "registry.sqlite"
 
 
+class Stores(msgspec.Struct, frozen=True):
+    """The two stores of a node, and the server both are on when it is MongoDB."""
+
+    events: Store
+    registry: RegistryStore
+    server: MongoServer | None = None
+
+
+@asynccontextmanager
+async def open_stores(settings: StoreSettings, data_dir: Path) -> AsyncIterator[Stores]:
+    """Open both stores that `url` names. Raises StoreError when one cannot be opened, with the remedy."""
+    if is_mongo(settings.url):
+        async with open_mongo(settings) as server:
+            events, registry = MongoStore(server), MongoRegistryStore(server)
+            await events.open()
+            await registry.open()
+            yield Stores(events, registry, server)
+        return
+    async with (
+        open_registry_store(settings, data_dir) as registry_store,
+        open_store(settings, data_dir) as event_store,
+    ):
+        yield Stores(event_store, registry_store)
+
+
 @asynccontextmanager
 async def open_store(settings: StoreSettings, data_dir: Path) -> AsyncIterator[Store]:
-    """Open the store that `url` names: "" (a file in the data folder), "sqlite:PATH" or "memory:".
+    """Open the store that `url` names: "" (a file in the data folder), "sqlite:PATH", "memory:" or
+    "mongodb://...".
 
     Raises StoreError when it cannot be opened, with the remedy.
     """
+    if is_mongo(settings.url):
+        async with open_mongo(settings) as server:
+            events = MongoStore(server)
+            await events.open()
+            yield events
+        return
     path = _path(settings, data_dir)
     if path is None:
         yield MemoryStore()
@@ -35,10 +72,17 @@ async def open_store(settings: StoreSettings, data_dir: Path) -> AsyncIterator[S
 
 @asynccontextmanager
 async def open_registry_store(settings: StoreSettings, data_dir: Path) -> AsyncIterator[RegistryStore]:
-    """Open the registry beside the event log: "registry.sqlite" in the same folder, or in memory.
+    """Open the registry beside the event log: "registry.sqlite" in the same folder, in memory, or in the
+    same MongoDB.
 
     A file of its own, so that bulk writing of one never makes the other wait. Raises StoreError.
     """
+    if is_mongo(settings.url):
+        async with open_mongo(settings) as server:
+            registry = MongoRegistryStore(server)
+            await registry.open()
+            yield registry
+        return
     path = _path(settings, data_dir)
     if path is None:
         yield MemoryRegistryStore()
@@ -59,7 +103,8 @@ def _path(settings: StoreSettings, data_dir: Path) -> Path | None:
         return None
     if url and not url.startswith("sqlite:"):
         raise StoreError(
-            f"store.url {url!r} is not known", remedy='leave it empty, or use "sqlite:PATH" or "memory:"'
+            f"store.url {url!r} is not known",
+            remedy='leave it empty, or use "sqlite:PATH", "mongodb://..." or "memory:"',
         )
     path = url.removeprefix("sqlite:")
     return data_dir / (path or FILE_NAME)

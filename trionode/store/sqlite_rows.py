@@ -24,6 +24,7 @@ from trionode.appstate.changes import (
     TouchEvent,
 )
 from trionode.appstate.documents import (
+    EVICTED,
     EventKey,
     EventRow,
     InstallErrorRow,
@@ -55,7 +56,7 @@ ON CONFLICT (ip, type, dedup_key) DO UPDATE SET
     expire_at = excluded.expire_at, received_at = coalesce(excluded.received_at, received_at),
     data = excluded.data, version = excluded.version, timestamp = excluded.timestamp,
     pub_key = excluded.pub_key, signature = excluded.signature
-WHERE excluded.broadcasted_at IS NULL OR excluded.broadcasted_at >= coalesce(broadcasted_at, 0)
+WHERE excluded.broadcasted_at IS NULL OR excluded.broadcasted_at > coalesce(broadcasted_at, 0)
 """
 _TOUCH_EVENT = "UPDATE events SET received_at = ? WHERE ip = ? AND type = ? AND dedup_key = ?"
 _DELETE_EVENT = "DELETE FROM events WHERE ip = ? AND type = ? AND dedup_key = ?"
@@ -196,6 +197,8 @@ class Group:
                 self._locations[row.row_id] = location_values(row)
             case PutEvent(row=event):
                 outcome = self._events.setdefault(event.key, _EventOutcome())
+                if outcome.row is not None and event.type != EVICTED and event.at_ms <= outcome.row.at_ms:
+                    return
                 outcome.row = event
                 if event.received_at_ms is not None:
                     outcome.received_at_ms = event.received_at_ms

@@ -79,7 +79,13 @@ async def status(call: Call) -> Answer:
             ),
             "boot": boot_document(context.boot),
             "monitor": monitor_document(context.watch),
-            "registry": await registry_document(context.registry),
+            "store": None if context.server is None else context.server.document(),
+            # Asked only of a database that answers: the status must come at once.
+            "registry": (
+                None
+                if context.server is not None and not context.server.is_connected
+                else await registry_document(context.registry)
+            ),
             "apps": {"names": len(index.names()), "locations": len(index)},
             "events": {"lastId": context.bus.last_id},
             "observer": None if context.observer is None else context.observer.document(),

@@ -1,0 +1,119 @@
+"""`trionode store check` and `copy`: what they say and end with, and that they leave the rest alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from nodedata import NOW_MS, fill, running
+
+from trionode.appstate.changes import PutEvent
+from trionode.appstate.facts import fact_of
+from trionode.cli import exitcodes
+from trionode.cli.main import call
+from trionode.config.tree import StoreSettings
+from trionode.store.copying import MARKER, Side
+from trionode.store.open import open_stores
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRIONODE_CONFIG", raising=False)
+
+
+def filled(path: Path, **sizes: int) -> str:
+    url = f"sqlite:{path}"
+
+    async def work() -> None:
+        async with open_stores(StoreSettings(url=url), path.parent) as stores:
+            await fill(Side("", stores.events, stores.registry), **sizes)
+
+    path.parent.mkdir(exist_ok=True)
+    trio.run(work)
+    return url
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code = call(["store", *arguments, "--json"])
+    return json.loads(capsys.readouterr().out) | {"code": code}
+
+
+def test_check_tells_what_a_file_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = filled(tmp_path / "a" / "events.sqlite")
+    found = said(capsys, "check", url)
+    assert found["code"] == exitcodes.OK
+    assert dict(found["holds"]) | {"events": 41, "permanents": 40, "hashes": 50} == dict(found["holds"])
+    assert found["facts"] == {"read to block": "1104"}
+    assert call(["store", "check", f"sqlite:{tmp_path / 'a'}"]) == exitcodes.OK, "a folder will do too"
+    assert "nothing is wrong" in capsys.readouterr().out
+
+
+def test_check_finds_orphans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = filled(tmp_path / "events.sqlite")
+    row = msgspec.structs.replace(running(3, ("AppB",), NOW_MS + 1))
+
+    async def spoil() -> None:
+        async with open_stores(StoreSettings(url=url), tmp_path) as stores:
+            await stores.events.commit([PutEvent(row, fact_of(row))])
+
+    trio.run(spoil)
+    found = said(capsys, "check", url)
+    assert {(one["where"], one["severity"], one["examples"][0]) for one in found["findings"]} == {
+        ("locations", "note", "AppA at 10.0.0.3"),
+        ("events", "note", "AppB at 10.0.0.3"),
+    }
+
+
+def test_copy_and_its_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url, target = filled(tmp_path / "a" / "events.sqlite"), f"sqlite:{tmp_path / 'b' / 'events.sqlite'}"
+    assert call(["store", "copy", url, target]) == exitcodes.OK
+    shown = capsys.readouterr().out
+    assert "both hold the same" in shown
+    assert "paid messages   40" in shown
+    assert call(["store", "copy", url, target]) == exitcodes.FAILURE
+    assert "is not empty: it holds" in capsys.readouterr().err
+
+
+def test_a_copy_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url, target = filled(tmp_path / "a" / "events.sqlite"), f"sqlite:{tmp_path / 'events.sqlite'}"
+
+    async def begin() -> None:
+        async with open_stores(StoreSettings(url=target), tmp_path) as stores:
+            await stores.events.put_meta(MARKER, "unfinished")
+            await stores.events.commit([PutEvent(running(5), fact_of(running(5)))])
+
+    trio.run(begin)
+    assert said(capsys, "copy", url, target)["equal"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("check", "sqlite:nowhere"), exitcodes.FAILURE, "there is no database at"),
+        (("check", "postgres://x"), exitcodes.FAILURE, "is no database"),
+        (("copy", "sqlite:a", "sqlite:a"), exitcodes.FAILURE, "the same database"),
+        (("copy", "sqlite:nowhere", "sqlite:b"), exitcodes.FAILURE, "there is no database at"),
+        (("check", "mongodb://127.0.0.1:1", "--prefix", "a.b"), exitcodes.CONFIG, "store.mongo_prefix"),
+        (("copy", "sqlite:a"), exitcodes.USAGE, "TO"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    arguments: tuple[str, ...], code: int, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call(["store", *arguments]) == code
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.glob("*")), "nothing is made in passing"
+
+
+def test_a_password_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "mongodb://me:secret@127.0.0.1:1/?serverSelectionTimeoutMS=100"
+    assert call(["--set", "store.mongo_connect_s=0.2", "store", "check", url]) == exitcodes.FAILURE
+    err = capsys.readouterr().err
+    assert "secret" not in err
+    assert "127.0.0.1:1" in err

@@ -1,0 +1,254 @@
+"""A small TCP proxy between a MongoDB client and its server, which can spoil the talk between them.
+
+It reads the frames of the MongoDB wire protocol, so that a fault can hit one command exactly: cut before it
+is handed on, in the middle of it, or after it was carried out but before the client hears of it. It runs in
+threads of its own, so that slow or stuck tests, trio or not, never hold it up.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
+
+import bson
+import msgspec
+
+When = Literal["before", "half", "after"]
+"""Before the server sees the command; when it saw half of it; when it has carried it out."""
+
+NOT_PRIMARY = {
+    "ok": 0.0,
+    "code": 10107,
+    "codeName": "NotWritablePrimary",
+    "errmsg": "not primary",
+    "errorLabels": ["RetryableWriteError"],
+}
+DISK_FULL = {"ok": 0.0, "code": 14031, "codeName": "OutOfDiskSpace", "errmsg": "no space left on device"}
+SESSION_CALLS = frozenset({"hello", "ismaster", "ping", "endSessions", "buildInfo", "startSession"})
+"""Commands of drivers among themselves, which are no step of a store."""
+
+_HEADER = struct.Struct("<iiii")
+_OP_MSG = 2013
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One command on its way to the server."""
+
+    number: int
+    """Counted from 1 over all connections; calls of drivers among themselves are not counted (0)."""
+    name: str
+    document: dict[str, Any]
+
+
+Judge = Callable[[Call], "Fault | None"]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What happens to one call: its connection is cut, or it gets `answer` instead of the server's."""
+
+    cut: When | None = None
+    answer: dict[str, Any] | None = None
+    then: Callable[[], None] | None = None
+    """Done when the fault happens, before anything goes on."""
+
+
+class FaultProxy:
+    """A door to a server. All settings may be changed at any time, from any thread."""
+
+    def __init__(self, target: tuple[str, int], host: str = "127.7.0.1") -> None:
+        self.delay_s = 0.0
+        """How long each call waits before it is handed on."""
+        self.judge: Judge | None = None
+        """Looks at every call and may spoil it."""
+        self.calls: list[Call] = []
+        self._target = target
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._ended = threading.Event()
+        self.host, self.port = host, 0
+        self.up()
+
+    # What tests do to the network
+
+    def up(self) -> None:
+        """Listen, on the same port as before."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self.host, self.port))
+        listener.listen(64)
+        self.port = listener.getsockname()[1]
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def down(self) -> None:
+        """Cut every connection and refuse new ones."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            # Wakes the thread that waits in accept; closing alone does not.
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut every connection; new ones are let in."""
+        with self._lock:
+            victims = list(self._open)
+        for victim in victims:
+            _close(victim)
+
+    def stall(self) -> None:
+        """Nothing goes through any more, and nothing is closed."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """End `stall`."""
+        self._flowing.set()
+
+    def spoil(self, fault: Fault, *, name: str | None = None, nth: int = 1, times: int = 1) -> None:
+        """Let `fault` hit the `nth` call from now (of that `name`), and those after it, `times` in all."""
+        seen = 0
+        lock = threading.Lock()
+
+        def judge(call: Call) -> Fault | None:
+            nonlocal seen
+            if call.number == 0 or (name is not None and call.name != name):
+                return None
+            with lock:
+                seen += 1
+                return fault if nth <= seen < nth + times else None
+
+        self.judge = judge
+
+    def count(self, name: str | None = None) -> int:
+        """How many calls there were (of that name)."""
+        return sum(call.number > 0 and name in (None, call.name) for call in self.calls)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._flowing.set()
+        self.down()
+
+    # Inside
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._target, 10)
+            except OSError:
+                client.close()
+                continue
+            for end in (client, server):
+                end.settimeout(None)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._open |= {client, server}
+            for pump in (self._requests, self._answers):
+                threading.Thread(target=self._run, args=(pump, client, server), daemon=True).start()
+
+    def _run(
+        self,
+        pump: Callable[[socket.socket, socket.socket], None],
+        client: socket.socket,
+        server: socket.socket,
+    ) -> None:
+        with suppress(OSError, EOFError):
+            pump(client, server)
+        _close(client)
+        _close(server)
+        with self._lock:
+            self._open -= {client, server}
+
+    def _requests(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            frame = _read_frame(client)
+            call = self._call_of(frame)
+            if self.delay_s:
+                self._ended.wait(self.delay_s)
+            self._flowing.wait()
+            fault = self.judge(call) if self.judge is not None else None
+            if fault is None:
+                server.sendall(frame)
+                continue
+            if fault.cut == "half":
+                server.sendall(frame[: len(frame) // 2])
+            elif fault.cut == "after":
+                self._carry_out(frame)
+            if fault.then is not None:
+                fault.then()
+            if fault.answer is None:
+                return
+            client.sendall(_answer_to(frame, fault.answer))
+
+    def _carry_out(self, frame: bytes) -> None:
+        """Have the server do it, on a connection of its own, and keep its answer back."""
+        with socket.create_connection(self._target, 10) as aside:
+            aside.sendall(frame)
+            _read_frame(aside)
+
+    def _answers(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            frame = _read_frame(server)
+            self._flowing.wait()
+            client.sendall(frame)
+
+    def _call_of(self, frame: bytes) -> Call:
+        _, _, _, kind = _HEADER.unpack_from(frame)
+        document: dict[str, Any] = {}
+        if kind == _OP_MSG and frame[20] == 0:
+            size = int.from_bytes(frame[21:25], "little")
+            document = bson.decode(frame[21 : 21 + size])
+        name = next(iter(document), "hello")
+        with self._lock:
+            number = 0 if name in SESSION_CALLS else self.count() + 1
+            call = Call(number, name, document)
+            self.calls.append(call)
+        return call
+
+
+def _read_frame(stream: socket.socket) -> bytes:
+    head = _read(stream, 4)
+    return head + _read(stream, int.from_bytes(head, "little") - 4)
+
+
+def _read(stream: socket.socket, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = stream.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def _answer_to(frame: bytes, document: dict[str, Any]) -> bytes:
+    _, request, _, _ = _HEADER.unpack_from(frame)
+    body = struct.pack("<IB", 0, 0) + bson.encode(document)
+    return _HEADER.pack(_HEADER.size + len(body), 0, request, _OP_MSG) + body
+
+
+def _close(stream: socket.socket) -> None:
+    with suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
+    stream.close()
+
+
+@contextmanager
+def fault_proxy(host: str, port: int) -> Iterator[FaultProxy]:
+    """A proxy before the server at that address, for the length of a block."""
+    proxy = FaultProxy((host, port))
+    try:
+        yield proxy
+    finally:
+        proxy.close()

@@ -1,0 +1,320 @@
+"""Commits are all or nothing, whatever happens to the connection, the caller or the process.
+
+Every test runs in both ways of committing: with transactions, and with the roll-forward journal.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from faultproxy import DISK_FULL, NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
+from mongorows import AT_MS, location, put, quick, running, signed_copy
+from mongoserver import Databases
+
+from trionode.appstate.changes import Change, DeleteEvent, PutCopy, PutLocation
+from trionode.appstate.documents import Row
+from trionode.config.tree import StoreSettings
+from trionode.errors import StoreError
+from trionode.runtime.bus import EventBus
+from trionode.runtime.counters import Counters
+from trionode.store.memory import MemoryStore
+from trionode.store.mongo.connection import MongoServer, open_mongo
+from trionode.store.mongo.events import MongoStore
+
+WAYS = ["transaction", "journal"]
+FOREVER = 1_000_000
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
+
+
+@pytest.fixture
+def proxy(mongo: Databases) -> Iterator[FaultProxy]:
+    with fault_proxy(mongo.server.host, mongo.server.port) as made:
+        yield made
+    # A server keeps the transaction of a client that vanished for a minute, and its locks.
+    with mongo.server.client() as client:
+        client.admin.command("killAllSessions", [])
+
+
+@asynccontextmanager
+async def opened(
+    mongo: Databases, way: str, door: FaultProxy | None = None, *, part: str = "", **values: Any
+) -> AsyncIterator[tuple[MongoServer, MongoStore]]:
+    url = mongo.url if door is None else mongo.server.url_at(door.host, door.port)
+    async with open_mongo(quick(url, f"{mongo.prefix}{part}", **values)) as server:
+        server.has_transactions = server.has_transactions and way == "transaction"
+        store = MongoStore(server)
+        await store.open()
+        yield server, store
+
+
+async def rows_of(store: MongoStore) -> list[Row]:
+    return sorted([row async for row in store.load()], key=repr)
+
+
+def first() -> list[Change]:
+    return [put(running("1.1.1.1")), put(running("2.2.2.2")), PutLocation(location(1))]
+
+
+def second() -> list[Change]:
+    """Touches three collections with deletions and additions."""
+    return [
+        DeleteEvent(running("1.1.1.1").key),
+        put(running("2.2.2.2", AT_MS + 1)),
+        put(running("3.3.3.3")),
+        PutLocation(location(1, name="moved")),
+        PutLocation(location(2)),
+        PutCopy(signed_copy("AppA")),
+    ]
+
+
+def outcomes() -> tuple[list[Row], list[Row]]:
+    """What is stored after the first commit, and after both."""
+    twin = MemoryStore()
+    twin.commit_now(first())
+    before = sorted(twin.rows(), key=repr)
+    twin.commit_now(second())
+    return before, sorted(twin.rows(), key=repr)
+
+
+@pytest.mark.trio
+@pytest.mark.process
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_death_at_any_step_leaves_all_or_nothing(
+    mongo: Databases, proxy: FaultProxy, way: str, cut: When
+) -> None:
+    before, after = outcomes()
+    seen: list[list[Row]] = []
+    for step in range(1, 20):
+        part, acknowledged = f"{step}_", False
+        async with opened(mongo, way, proxy, part=part, mongo_call_s=5.0) as (_, store):
+            await store.commit(first())
+        async with opened(mongo, way, proxy, part=part, mongo_call_s=0.4) as (_, store):
+            # From this step on nothing gets through, as if the process had died.
+            proxy.spoil(Fault(cut=cut), nth=step, times=FOREVER)
+            calls = proxy.count()
+            with suppress(StoreError):
+                await store.commit(second())
+                acknowledged = True
+            spoiled = proxy.count() - calls >= step
+        proxy.judge = None
+        async with opened(mongo, way, part=part, mongo_call_s=5.0) as (_, store):
+            found = await rows_of(store)
+        assert found in (before, after), f"half a commit after step {step}"
+        assert found == after or not acknowledged
+        seen.append(found)
+        if not spoiled:
+            break
+    else:
+        pytest.fail("a commit has no end")
+    # The journal counts from its first step on.
+    assert (before in seen) != (way == "journal" and cut == "after")
+    assert seen[-1] == after
+
+
+@pytest.mark.trio
+@pytest.mark.process
+@pytest.mark.parametrize("cut", ["before", "half", "after"])
+async def test_a_connection_lost_at_any_step_costs_only_time(
+    mongo: Databases, proxy: FaultProxy, way: str, cut: When
+) -> None:
+    _, after = outcomes()
+    for step in range(1, 20):
+        patient = {"part": f"{step}_", "mongo_call_s": 5.0, "mongo_retry_s": 20.0}
+        async with opened(mongo, way, proxy, **patient) as (server, store):
+            await store.commit(first())
+            calls = proxy.count()
+            proxy.spoil(Fault(cut=cut), nth=step)
+            await store.commit(second())
+            done = proxy.count() - calls < step
+            proxy.judge = None
+            assert await rows_of(store) == after, f"after step {step}"
+            assert server.is_connected
+        if done:
+            return
+    pytest.fail("a commit has no end")
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_a_step_down_costs_only_time(mongo: Databases, proxy: FaultProxy, way: str) -> None:
+    async with opened(mongo, way, proxy, mongo_call_s=5.0, mongo_retry_s=20.0) as (_, store):
+        await store.commit(first())
+        proxy.spoil(Fault(answer=NOT_PRIMARY), nth=2, times=2)
+        await store.commit(second())
+        assert (await store.counts())["events"] == 2
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_a_full_disk_is_told_at_once_and_leaves_what_was(
+    mongo: Databases, proxy: FaultProxy, way: str
+) -> None:
+    async with opened(mongo, way, proxy, mongo_call_s=5.0, mongo_retry_s=20.0) as (server, store):
+        await store.commit(first())
+        before = await rows_of(store)
+        proxy.spoil(Fault(answer=DISK_FULL), nth=1, times=FOREVER)
+        with pytest.raises(StoreError, match="no space") as caught:
+            await store.commit(second())
+        assert "free some space" in caught.value.remedy
+        proxy.judge = None
+        assert server.is_connected
+        assert await rows_of(store) == before
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_loss_and_return_are_told(mongo: Databases, proxy: FaultProxy, way: str) -> None:
+    counters, bus = Counters(), EventBus()
+    async with opened(mongo, way, proxy, mongo_retry_s=60.0) as (server, store):
+        server.report_to(counters, bus)
+        told: list[bool] = []
+        changed = trio.Event()
+
+        def hear(is_connected: bool) -> None:
+            told.append(is_connected)
+            changed.set()
+
+        server.watch(hear)
+        await store.commit(first())
+        assert server.document()["connected"]
+        proxy.down()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.commit, second())
+            await changed.wait()
+            found = server.document()
+            assert not found["connected"]
+            assert found["lostForS"] >= 0
+            assert "cannot write" in found["problem"]
+            proxy.up()
+        assert told == [False, True]
+        assert server.document()["problem"] is None
+        assert counters["store.mongo.losses"] == 1
+        assert counters["store.mongo.repeated_calls"] >= 1
+        assert [event.name for event in bus.replay(0)] == ["store:connection"] * 2
+        assert len(await store.events_for()) == 2
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_a_lost_server_is_an_error_after_a_while(mongo: Databases, proxy: FaultProxy, way: str) -> None:
+    async with opened(mongo, way, proxy, mongo_call_s=1.0, mongo_retry_s=1.5) as (server, store):
+        await store.commit(first())
+        proxy.down()
+        with pytest.raises(StoreError) as caught:
+            await store.commit(second())
+        assert "store.url" in caught.value.remedy
+        with pytest.raises(StoreError):
+            await store.events_for()
+        proxy.up()
+        await store.commit(second())
+        assert (await store.counts())["events"] == 2
+        assert server.is_connected
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_a_cancelled_commit_is_finished_or_never_begun(
+    mongo: Databases, proxy: FaultProxy, way: str
+) -> None:
+    before, after = outcomes()
+    async with opened(mongo, way, proxy, mongo_call_s=20.0, mongo_retry_s=20.0) as (_, store):
+        await store.commit(first())
+        scope = trio.CancelScope()
+        token = trio.lowlevel.current_trio_token()
+        # The caller is cancelled while the commit is at its second call.
+        proxy.spoil(Fault(cut="before", then=lambda: token.run_sync_soon(scope.cancel)), nth=2)
+        with scope:
+            await store.commit(second())
+        calls = len(proxy.calls)
+        found = await rows_of(store)
+        assert found in (before, after)
+        # Nothing is written behind the back of the caller; only the journal is carried out to its end.
+        updates = sum(call.name == "update" for call in proxy.calls[calls:])
+        assert way == "journal" or not updates
+        never = trio.CancelScope()
+        never.cancel()
+        with never:
+            await store.commit([put(running("8.8.8.8"))])
+        assert never.cancelled_caught
+        assert not await store.events_for(ip="8.8.8.8")
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_closing_waits_for_what_runs_and_stops_the_rest(
+    mongo: Databases, proxy: FaultProxy, way: str
+) -> None:
+    before, after = outcomes()
+    ends: list[str] = []
+    async with opened(mongo, way, proxy, mongo_call_s=20.0, mongo_retry_s=20.0) as (server, store):
+        await store.commit(first())
+
+        async def commit(changes: list[Change]) -> None:
+            try:
+                await store.commit(changes)
+                ends.append("stored")
+            except StoreError:
+                ends.append("refused")
+
+        proxy.delay_s = 0.1
+        begun = threading.Event()
+        proxy.spoil(Fault(then=begun.set, cut="before"), nth=1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commit, second())
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.start_soon(commit, [put(running("8.8.8.8"))])
+            await trio.testing.wait_all_tasks_blocked()
+            await server.aclose()
+            closed_at = proxy.count()
+        proxy.delay_s = 0.0
+        assert proxy.count() == closed_at, "a thread wrote after the store was closed"
+        assert "refused" in ends
+    async with opened(mongo, way, mongo_call_s=20.0) as (_, store):
+        found = await rows_of(store)
+        assert found in (before, after)
+        assert found == after or "stored" not in ends
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mongodb://user:pa@ss@127.0.0.1:1/", "store.url"),
+        ("mongodb://user:secret@127.0.0.1:1/?tls=maybe", "store.url"),
+        ("mongodb://user:secret@127.0.0.1:1/?authSource=admin", "reach 127.0.0.1:1"),
+    ],
+)
+async def test_a_bad_address_is_told_without_the_password(url: str, words: str) -> None:
+    settings = StoreSettings(url=url, mongo_connect_s=0.2, mongo_call_s=0.2, mongo_retry_s=0.0)
+    with pytest.raises(StoreError, match=words) as caught:
+        async with open_mongo(settings):
+            pass
+    assert "secret" not in str(caught.value)
+    assert "pa@ss" not in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.trio
+async def test_a_prefix_keeps_nodes_apart(mongo: Databases, way: str) -> None:
+    async with opened(mongo, way, mongo_call_s=20.0) as (_, store):
+        await store.commit(first())
+    other = quick(mongo.url, f"{mongo.prefix}b_", mongo_call_s=20.0)
+    async with open_mongo(other) as server:
+        neighbour = MongoStore(server)
+        await neighbour.open()
+        assert await rows_of(neighbour) == []
+        await neighbour.put_meta("a", "1")
+    async with opened(mongo, way, mongo_call_s=20.0) as (_, store):
+        assert await store.get_meta("a") is None
+        assert len(await rows_of(store)) == 3

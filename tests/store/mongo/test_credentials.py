@@ -1,0 +1,66 @@
+"""User, password and TLS are part of `store.url`, and never shown."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from mongorows import put, quick, running
+from mongoserver import OPTIONS, TestServer, running_server
+
+from trionode.errors import StoreError
+from trionode.store.mongo.connection import open_mongo
+from trionode.store.mongo.events import MongoStore
+
+pytestmark = [pytest.mark.trio, pytest.mark.process]
+
+PASSWORD = "p w@d"
+ESCAPED = "p%20w%40d"
+
+
+@pytest.fixture
+def locked_server(tmp_path: Path) -> Iterator[TestServer]:
+    storage = str(tmp_path / "data")
+    with running_server(storage=storage) as (server, _), server.client() as client:
+        client.admin.command("createUser", "node", pwd=PASSWORD, roles=["readWriteAnyDatabase"])
+    with running_server("--auth", storage=storage) as (server, _):
+        yield server
+
+
+async def count(url: str) -> int:
+    async with open_mongo(quick(url, "c_", mongo_call_s=5.0)) as server:
+        assert "node" not in server.label
+        store = MongoStore(server)
+        await store.open()
+        await store.commit([put(running())])
+        return (await store.counts())["events"]
+
+
+async def test_a_user_with_a_password(locked_server: TestServer) -> None:
+    place = f"{locked_server.host}:{locked_server.port}/?authSource=admin&{OPTIONS}"
+    assert await count(f"mongodb://node:{ESCAPED}@{place}") == 1
+    for credentials in ("node:wrong@", ""):
+        with pytest.raises(StoreError) as caught:
+            await count(f"mongodb://{credentials}{place}")
+        assert "wrong" not in str(caught.value)
+        assert "store.url" in caught.value.remedy
+
+
+async def test_tls(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl here to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=127.7.0.1", "-addext", "subjectAltName=IP:127.7.0.1"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    await trio.run_process(command, capture_stdout=True, capture_stderr=True)
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    with running_server(*files) as (server, _):
+        place = f"mongodb://{server.host}:{server.port}/?{OPTIONS}&tls=true"
+        assert await count(f"{place}&tlsCAFile={certificate}") == 1
+        with pytest.raises(StoreError, match=r"(?i)certificate"):
+            await count(place)

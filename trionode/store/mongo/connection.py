@@ -1,0 +1,335 @@
+"""MongoServer: one connection to a MongoDB server for all stores of a node.
+
+The driver blocks, so every use of it happens in a worker thread: `call` reads, `commit` writes.
+
+- What is acknowledged has been written by the majority of a replica set and is in its journal on disk.
+- `commit` is all or nothing: a transaction where the server has them, else a roll-forward journal
+  (journal.py). A caller that is cancelled waits for the attempt that runs; nothing is written later.
+- When the server is away, calls are tried again with growing pauses for `store.mongo_retry_s`, then they
+  raise StoreError. `is_connected` and `watch` tell what is going on; recovery needs nobody.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
+
+from trionode.config.tree import StoreSettings
+from trionode.errors import StoreError
+from trionode.runtime.bus import EventBus
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+from trionode.store.mongo.commits import Build, JournalledCommit, Session, commit_transaction
+from trionode.store.mongo.failures import is_lost, is_passing, store_error
+from trionode.store.mongo.journal import COLLECTION, DATABASE, Journal, apply
+from trionode.store.mongo.writes import Document
+
+_T = TypeVar("_T")
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+_NOT_ALLOWED = (13, 18)  # unauthorized, authentication failed
+_WRITERS = 2  # the two stores of a node
+
+__all__ = ["Build", "MongoServer", "Session", "is_mongo", "open_mongo"]
+
+log = get_logger("store.mongo")
+
+
+def is_mongo(url: str) -> bool:
+    """Whether the setting `store.url` names a MongoDB server."""
+    return url.startswith(("mongodb://", "mongodb+srv://"))
+
+
+@asynccontextmanager
+async def open_mongo(settings: StoreSettings, counters: Counters | None = None) -> AsyncIterator[MongoServer]:
+    """A connected server for the length of a block. Raises StoreError."""
+    server = MongoServer(settings, counters)
+    await server.open()
+    try:
+        yield server
+    finally:
+        with trio.CancelScope(shield=True):
+            await server.aclose()
+
+
+class MongoServer:
+    """The server that `store.url` names. `open` before use."""
+
+    def __init__(self, settings: StoreSettings, counters: Counters | None = None) -> None:
+        self._settings = settings
+        self.counters = counters if counters is not None else Counters()
+        self.prefix = settings.mongo_prefix
+        self.label = "the database"
+        """Hosts, for messages; without user and password."""
+        self.has_transactions = False
+        self.is_connected = False
+        self._client: MongoClient[Document] | None = None
+        self._reads = trio.CapacityLimiter(settings.mongo_threads)
+        self._writing = trio.CapacityLimiter(_WRITERS)
+        self._turns: dict[str, trio.Lock] = {}
+        self._unfinished: set[str] = set()
+        self._listeners: list[Callable[[bool], None]] = []
+        self._lost_sessions: list[Mapping[str, Any]] = []
+        self._lost_s: float | None = None
+        self._problem: str | None = None
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Connect and learn what the server can do. Raises StoreError."""
+        try:
+            self.label = _label(self._settings.url)
+        except (PyMongoError, ValueError) as error:
+            raise StoreError(
+                f"store.url cannot be read: {_without_secrets(error)}",
+                remedy="write mongodb://USER:PASSWORD@HOST:PORT/?authSource=admin, specials as %XX",
+            ) from None
+        try:
+            await self._retried(self._connect, "reach", limiter=self._reads, abandon=False)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.aclose()
+            raise
+
+    def _connect(self) -> None:
+        if self._client is None:
+            settings = self._settings
+            call_ms = int(settings.mongo_call_s * 1000)
+            self._client = MongoClient(
+                settings.url,
+                appname="trionode",
+                tz_aware=False,
+                timeoutMS=call_ms,
+                serverSelectionTimeoutMS=int(min(settings.mongo_connect_s, settings.mongo_call_s) * 1000),
+                connectTimeoutMS=int(settings.mongo_connect_s * 1000),
+                maxPoolSize=settings.mongo_threads + 4,
+                retryWrites=True,
+                retryReads=True,
+            )
+        hello = self._client.admin.command("hello")
+        is_set = "setName" in hello or hello.get("msg") == "isdbgrid"
+        has_sessions = hello.get("logicalSessionTimeoutMinutes") is not None
+        self.has_transactions = is_set and has_sessions and self._may_transact(self._client)
+
+    def _may_transact(self, client: MongoClient[Document]) -> bool:
+        """Try it: some servers that look like a replica set have no transactions."""
+        collection = client[self.prefix + DATABASE][COLLECTION]
+        try:
+            with client.start_session() as session, session.start_transaction():
+                collection.find_one({"_id": ""}, session=session)
+        except OperationFailure as error:
+            if is_passing(error) or error.code in _NOT_ALLOWED:
+                raise
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        """Wait for the threads that write, then close; a second call does nothing.
+
+        What waits for its turn, or for another try, gets a StoreError.
+        """
+        if self._client is None:
+            return
+        places = [object() for _ in range(_WRITERS)]
+        for place in places:
+            await self._writing.acquire_on_behalf_of(place)
+        client, self._client = self._client, None
+        try:
+            if client is not None:
+                await trio.to_thread.run_sync(client.close)
+        finally:
+            for place in places:
+                self._writing.release_on_behalf_of(place)
+
+    # For the stores
+
+    def database(self, name: str) -> Database[Document]:
+        """The database `name` of this node (with its prefix). Dates come as `DatetimeMS`: any moment."""
+        client = self._client
+        if client is None:
+            raise StoreError(f"{self.label} is not open", remedy="open the store first")
+        return client.get_database(
+            self.prefix + name,
+            codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS),
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern(w="majority" if self.has_transactions else 1, j=True),
+            read_concern=ReadConcern("majority" if self.has_transactions else "local"),
+        )
+
+    async def call(self, work: Callable[[], _T], *, doing: str = "read", writes: bool = False) -> _T:
+        """Run `work` in a thread, again when the server was away. Raises StoreError.
+
+        A cancelled reader leaves at once. With `writes` (index building, repairs; harmless when repeated)
+        the thread is waited for.
+        """
+        for scope in tuple(self._unfinished):
+            await self.recover(scope)
+        limiter = self._writing if writes else self._reads
+        return await self._retried(work, doing, limiter=limiter, abandon=not writes)
+
+    async def commit(self, scope: str, build: Build[_T]) -> _T:
+        """Write all or nothing; durable when it returns. Raises StoreError.
+
+        `scope` is the store ("events", "registry"): its commits come one after another.
+        """
+        async with self.settled(scope):
+            attempt = JournalledCommit(self.database, scope, build, self._unfinished)
+            work = functools.partial(self._transact, build) if self.has_transactions else attempt.run
+            return await self._retried(work, "write", limiter=self._writing, abandon=False)
+
+    @asynccontextmanager
+    async def quiet(self, scope: str) -> AsyncIterator[None]:
+        """No commit of `scope` runs inside the block."""
+        async with self._turns.setdefault(scope, trio.Lock()):
+            yield
+
+    @asynccontextmanager
+    async def settled(self, scope: str) -> AsyncIterator[None]:
+        """No commit of `scope` runs inside the block, nor was one cut short: for reads of several collections
+        that must agree. Raises StoreError."""
+        async with self.quiet(scope):
+            if scope in self._unfinished:
+                await self._recover(scope)
+            yield
+
+    async def recover(self, scope: str) -> None:
+        """Finish a commit that the end of the process interrupted; a store does it when it opens."""
+        async with self.quiet(scope):
+            await self._recover(scope)
+
+    def watch(self, listener: Callable[[bool], None]) -> None:
+        """Tell `listener` (in the node's own thread) when the server is lost (False) and back (True)."""
+        self._listeners.append(listener)
+
+    def report_to(self, counters: Counters, bus: EventBus) -> None:
+        """From now on count there, and publish `store:connection` {connected, server, problem}."""
+        for name, amount in self.counters.snapshot().items():
+            counters.add(name, amount)
+        self.counters = counters
+
+        def publish(is_connected: bool) -> None:
+            data = {"connected": is_connected, "server": self.label, "problem": self._problem}
+            bus.publish("store:connection", data)
+
+        self.watch(publish)
+
+    def document(self) -> dict[str, Any]:
+        """For the status of the node."""
+        lost_s = self._lost_s
+        return {
+            "server": self.label,
+            "prefix": self.prefix,
+            "transactions": self.has_transactions,
+            "connected": self.is_connected,
+            "lostForS": None if lost_s is None else round(trio.current_time() - lost_s, 1),
+            "problem": self._problem,
+        }
+
+    # In the thread of a commit
+
+    def _transact(self, build: Build[_T]) -> _T:
+        client = self._client
+        if client is None:
+            raise StoreError(f"{self.label} is not open", remedy="open the store first")
+        self._end_lost_sessions(client)
+        with client.start_session() as session:
+            session.start_transaction(
+                read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
+            )
+            try:
+                plan, result = build(session)
+                apply(self.database, plan, session=session)
+                commit_transaction(session)
+            except PyMongoError as error:
+                if is_lost(error):
+                    self._lost_sessions.append(session.session_id)
+                raise
+        return result
+
+    def _end_lost_sessions(self, client: MongoClient[Document]) -> None:
+        """A transaction whose end the server never heard of would keep its documents locked for a minute."""
+        sessions, self._lost_sessions = self._lost_sessions, []
+        if not sessions:
+            return
+        try:
+            client.admin.command("killSessions", sessions)
+        except OperationFailure:
+            log.info("the server ends lost transactions by itself", sessions=len(sessions))
+        except PyMongoError:
+            self._lost_sessions += sessions
+            raise
+
+    # Trying again
+
+    async def _recover(self, scope: str) -> None:
+        def work() -> None:
+            journal = Journal(self.database, scope)
+            plan = journal.kept()
+            if plan:
+                log.warning("an interrupted commit is finished", scope=scope)
+                apply(self.database, plan, repeated=True, forward=True)
+            journal.clear()
+            self._unfinished.discard(scope)
+
+        await self._retried(work, "write", limiter=self._writing, abandon=False)
+
+    async def _retried(
+        self, work: Callable[[], _T], doing: str, *, limiter: trio.CapacityLimiter, abandon: bool
+    ) -> _T:
+        give_up_s = trio.current_time() + self._settings.mongo_retry_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                result = await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon)
+            except PyMongoError as error:
+                problem = store_error(self.label, doing, error)
+                if is_lost(error):
+                    self._changed(False, problem)
+                self.counters.add("store.mongo.failed_calls")
+                if not is_passing(error) or trio.current_time() + pause_s > give_up_s:
+                    raise problem from None
+            else:
+                self._changed(True)
+                return result
+            self.counters.add("store.mongo.repeated_calls")
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _changed(self, is_connected: bool, problem: StoreError | None = None) -> None:
+        self._problem = None if problem is None else problem.message
+        if is_connected == self.is_connected and (is_connected or self._lost_s is not None):
+            return
+        self.is_connected = is_connected
+        self._lost_s = None if is_connected else trio.current_time()
+        if is_connected:
+            log.info("the database answers", server=self.label, transactions=self.has_transactions)
+        else:
+            self.counters.add("store.mongo.losses")
+            log.error("the database does not answer", server=self.label, problem=str(problem))
+        for listener in self._listeners:
+            listener(is_connected)
+
+
+def _label(url: str) -> str:
+    if url.startswith("mongodb+srv://"):
+        # The hosts behind the name are looked up when connecting, not here.
+        return url.removeprefix("mongodb+srv://").split("/")[0].rpartition("@")[2]
+    nodes: list[tuple[str, Any]] = parse_uri(url)["nodelist"]
+    return ",".join(f"{host}:{port}" if port else host for host, port in nodes)
+
+
+def _without_secrets(error: Exception) -> str:
+    return str(error) if isinstance(error, InvalidURI) and "@" not in str(error) else type(error).__name__
