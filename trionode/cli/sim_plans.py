@@ -43,13 +43,12 @@ def run_plans(
     seed: int | None, seeds: tuple[int, int] | None, jobs: int | None, trace_lines: int, as_json: bool
 ) -> int:
     """One drawn plan, or those of a range of seeds."""
-    from trionode.sim.runs.many import default_jobs, run_seeds, silence_logs
+    from trionode.sim.runs.many import default_jobs, run_seeds
 
     if seeds is not None:
         wanted: Sequence[int] = range(seeds[0], seeds[1] + 1)
     else:
         wanted = [seed if seed is not None else random.SystemRandom().randrange(1 << 32)]
-    silence_logs()
     failed: list[Outcome] = []
     virtual_s = real_s = 0.0
     checks = 0
@@ -123,10 +122,9 @@ def plan(seed: int | None) -> int:
 @trace_option
 def replay(file: Path | None, seed: int | None, trace_lines: int) -> int:
     """Carry out the plan in FILE, or of a seed, and say how it went."""
-    from trionode.sim.runs.many import outcome_of, silence_logs
+    from trionode.sim.runs.many import outcome_of
 
     chosen, command = chosen_plan(file, seed)
-    silence_logs()
     outcome = outcome_of(chosen, replay=command)
     if not outcome.passed:
         tell(outcome, trace_lines)
@@ -147,11 +145,10 @@ def replay(file: Path | None, seed: int | None, trace_lines: int) -> int:
 @click.option("--tries", type=click.IntRange(1, 100_000), default=400, help="At most so many runs.")
 def shrink(file: Path | None, seed: int | None, out: Path | None, tries: int) -> int:
     """Cut a failing plan down to what is needed to make it fail."""
-    from trionode.sim.runs.many import outcome_of, silence_logs
+    from trionode.sim.runs.many import outcome_of
     from trionode.sim.runs.shrink import shrink as cut_down
 
     chosen, command = chosen_plan(file, seed)
-    silence_logs()
     first = outcome_of(chosen, replay=command)
     if first.passed:
         raise ConfigError("this plan does not fail", remedy=f"see `{command}`")

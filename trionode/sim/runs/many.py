@@ -50,7 +50,8 @@ def outcome_of(plan: RunPlan, *, replay: str = "") -> Outcome:
     """Carry a plan out; what goes wrong is part of the outcome."""
     start = time.perf_counter()
     try:
-        report: Report = carry_out(plan, replay=replay or replay_command(plan.seed))
+        with _silence():
+            report: Report = carry_out(plan, replay=replay or replay_command(plan.seed))
     except RunFailed as error:
         return Outcome(
             seed=plan.seed,
@@ -119,7 +120,6 @@ def _hand_out(pipe: Connection, waiting: list[int]) -> int:
 
 def _work(pipe: Connection) -> None:
     """Run seeds until there are no more."""
-    silence_logs()
     with contextlib.suppress(EOFError):
         while True:
             pipe.send(outcome_of(draw_plan(pipe.recv())))
@@ -134,9 +134,16 @@ def _lost(seed: int, code: int | None) -> Outcome:
     )
 
 
-def silence_logs() -> None:
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
     """The nodes of a run write no log lines: what matters is in the outcome and the trace."""
-    logging.getLogger(LOG_ROOT).setLevel(logging.CRITICAL + 1)
+    logger = logging.getLogger(LOG_ROOT)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def default_jobs() -> int:
