@@ -224,6 +224,24 @@ async def test_a_lost_server_is_an_error_after_a_while(mongo: Databases, proxy: 
 
 @pytest.mark.trio
 @pytest.mark.process
+async def test_counting_after_a_commit_that_was_cut_short(mongo: Databases, proxy: FaultProxy) -> None:
+    async with opened(mongo, "journal", proxy, mongo_call_s=1.0, mongo_retry_s=0.0) as (_, store):
+        await store.commit(first())
+        proxy.spoil(Fault(cut="before"), nth=2, times=FOREVER)
+        with pytest.raises(StoreError):
+            await store.commit(second())
+        proxy.judge = None
+        assert await store.counts() == {
+            "events": 2,
+            "locations": 2,
+            "installing": 0,
+            "install_errors": 0,
+            "signed_copies": 1,
+        }
+
+
+@pytest.mark.trio
+@pytest.mark.process
 async def test_a_cancelled_commit_is_finished_or_never_begun(
     mongo: Databases, proxy: FaultProxy, way: str
 ) -> None:

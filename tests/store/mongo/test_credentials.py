@@ -12,7 +12,7 @@ from mongorows import put, quick, running
 from mongoserver import OPTIONS, TestServer, running_server
 
 from trionode.errors import StoreError
-from trionode.store.mongo.connection import open_mongo
+from trionode.store.mongo.connection import MongoServer, open_mongo
 from trionode.store.mongo.events import MongoStore
 
 pytestmark = [pytest.mark.trio, pytest.mark.process]
@@ -47,6 +47,27 @@ async def test_a_user_with_a_password(locked_server: TestServer) -> None:
             await count(f"mongodb://{credentials}{place}")
         assert "wrong" not in str(caught.value)
         assert "store.url" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb+srv://node:sec/ret@a.invalid/",
+        "mongodb://node:sec/ret@a.invalid/",
+        "mongodb://node:secret@127.0.0.1:1/?tls=true&tlsCAFile=/does/not/exist",
+    ],
+)
+async def test_an_address_nobody_can_use_is_a_plain_error(url: str) -> None:
+    with pytest.raises(StoreError, match="cannot be read") as caught:
+        await MongoServer(quick(url, "c_")).open()
+    assert "sec" not in str(caught.value)
+
+
+async def test_no_part_of_a_password_is_in_the_name_of_a_server() -> None:
+    server = MongoServer(quick("mongodb+srv://node:sec/ret@a.invalid/x?tls=true", "c_"))
+    with pytest.raises(StoreError):
+        await server.open()
+    assert server.label == "a.invalid"
 
 
 async def test_tls(tmp_path: Path) -> None:

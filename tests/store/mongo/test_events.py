@@ -172,6 +172,31 @@ async def test_documents_of_another_node_are_taken_over(mongo: Databases) -> Non
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"data": "a text"},
+        {"data": ["a", "list"]},
+        {"trionode": {"of": f"{AT_MS}:s"}},
+        {"trionode": {"of": f"{AT_MS}:s", "exact": "[1]"}},
+        {"trionode": {"of": f"{AT_MS}:s", "exact": 5}},
+    ],
+)
+async def test_a_document_of_any_form_does_not_keep_the_node_from_starting(
+    mongo: Databases, odd: dict[str, Any]
+) -> None:
+    times = {"broadcastedAt": date(AT_MS), "expireAt": date(AT_MS * 2)}
+    document = {"data": {"name": "A", "ip": "1.2.3.4"}, "signature": "s", **times, **odd}
+    with mongo.server.client() as client:
+        raw(client, mongo)["fluxappinstallingbroadcasts"].insert_one(document)
+    async with opened(mongo) as server:
+        store = MongoStore(server)
+        await store.open()
+        assert [row async for row in store.load()] == []
+        assert server.counters["store.mongo.unreadable_documents"] == 1
+
+
+@pytest.mark.trio
 async def test_of_two_rows_of_one_install_the_newer_counts(mongo: Databases) -> None:
     old = {"name": "AppA", "ip": "1.2.3.4", "broadcastedAt": date(AT_MS), "expireAt": date(AT_MS * 2)}
     with mongo.server.client() as client:

@@ -12,6 +12,7 @@ The driver blocks, so every use of it happens in a worker thread: `call` reads, 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -92,13 +93,13 @@ class MongoServer:
         """Connect and learn what the server can do. Raises StoreError."""
         try:
             self.label = _label(self._settings.url)
-        except (PyMongoError, ValueError) as error:
-            raise StoreError(
-                f"store.url cannot be read: {_without_secrets(error)}",
-                remedy="write mongodb://USER:PASSWORD@HOST:PORT/?authSource=admin, specials as %XX",
-            ) from None
+        except (PyMongoError, ValueError, OSError) as error:
+            raise _unusable(error) from None
         try:
             await self._retried(self._connect, "reach", limiter=self._reads, abandon=False)
+        except (ValueError, OSError) as error:
+            # An address the driver cannot take, a certificate that is not there.
+            raise _unusable(error) from None
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.aclose()
@@ -326,10 +327,19 @@ class MongoServer:
 def _label(url: str) -> str:
     if url.startswith("mongodb+srv://"):
         # The hosts behind the name are looked up when connecting, not here.
-        return url.removeprefix("mongodb+srv://").split("/")[0].rpartition("@")[2]
+        # The last "@" ends the password, also one with a "/" that nobody escaped.
+        return re.split("[/?]", url.removeprefix("mongodb+srv://").rpartition("@")[2])[0]
     nodes: list[tuple[str, Any]] = parse_uri(url)["nodelist"]
     return ",".join(f"{host}:{port}" if port else host for host, port in nodes)
 
 
+def _unusable(error: Exception) -> StoreError:
+    return StoreError(
+        f"store.url cannot be read: {_without_secrets(error)}",
+        remedy="write mongodb://USER:PASSWORD@HOST:PORT/?authSource=admin, specials as %XX",
+    )
+
+
 def _without_secrets(error: Exception) -> str:
-    return str(error) if isinstance(error, InvalidURI) and "@" not in str(error) else type(error).__name__
+    is_harmless = isinstance(error, OSError) or (isinstance(error, InvalidURI) and "@" not in str(error))
+    return str(error) if is_harmless else type(error).__name__

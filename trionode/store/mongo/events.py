@@ -212,7 +212,7 @@ class MongoStore(Store):
                 "signed_copies": sum(count(name) for name in COPIES.values()),
             }
 
-        async with self._server.quiet(SCOPE):
+        async with self._server.settled(SCOPE):
             return await self._server.call(work)
 
     # Pages
@@ -289,7 +289,8 @@ class MongoStore(Store):
         """The row, or None for a document that is not what its collection should hold: left alone."""
         try:
             return row_of(document)
-        except (ValueError, WireError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, WireError) as error:
+            # Whatever another program put there: one document must not keep the node from starting.
             self._server.counters.add(_UNREADABLE)
             log.warning("a document was passed over", key=str(document.get("_id")), problem=str(error))
             return None
