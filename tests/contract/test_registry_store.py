@@ -98,7 +98,12 @@ def message(hash_: str, name: str = "App", height: int = 100, **values: Any) -> 
     return msgspec.structs.replace(row, **values)
 
 
-def unpaid(hash_: str, received_at_ms: int = 10, **values: Any) -> TemporaryRow:
+FAR_MS = 4_100_000_000_000
+"""Unpaid messages come from far ahead: what is older than an hour a MongoDB deletes by itself."""
+
+
+def unpaid(hash_: str, after_ms: int = 10, **values: Any) -> TemporaryRow:
+    received_at_ms = FAR_MS + after_ms
     row = TemporaryRow(
         hash_,
         "fluxappupdate",
@@ -378,7 +383,7 @@ async def test_unpaid_messages_come_and_go(store: RegistryStore) -> None:
     again = unpaid("late", 50, spec_text='{"a":"\\ud800"}')
     await store.put_temporary(again)
     assert await store.temporaries() == [rows[1], rows[2], again]
-    await store.expire_temporaries(5 + 3_600_000)
+    await store.expire_temporaries(FAR_MS + 5 + 3_600_000)
     assert named(await store.temporaries()) == ["x", "late"]
     await store.delete_temporaries(["x", "unknown"])
     assert named(await store.temporaries()) == ["late"]
@@ -559,7 +564,7 @@ _CHANGES = st.one_of(
     st.builds(AddPermanents, st.lists(_MESSAGES, max_size=5).map(tuple)),
     st.builds(PutTemporary, st.builds(unpaid, _HASHES, _HEIGHTS)),
     st.builds(DeleteTemporaries, st.lists(_HASHES, max_size=3).map(tuple)),
-    st.builds(ExpireTemporaries, _HEIGHTS.map(lambda height: height + 3_600_000)),
+    st.builds(ExpireTemporaries, _HEIGHTS.map(lambda height: FAR_MS + height + 3_600_000)),
     st.builds(PutCurrent, st.builds(spec, _NAMES, _HEIGHTS)),
     st.builds(DeleteCurrent, _NAMES),
     st.just(ClearCurrent()),

@@ -46,6 +46,8 @@ from trionode.store.mongo.events import MongoStore
 from trionode.store.port import Store
 from trionode.store.sqlite import open_sqlite
 
+FAR_MS = 4_100_000_000_000
+"""Expiries lie far ahead: what has expired a MongoDB deletes by itself, once a minute."""
 SIGNED = Signed(1, 1_760_000_000_000, "04aa", "c2ln")
 
 
@@ -84,7 +86,7 @@ def event(
         ip,
         "apprunning",
         "v2",
-        at_ms + 7_500_000,
+        FAR_MS + at_ms,
         broadcasted_at_ms=at_ms,
         received_at_ms=received_at_ms,
         data_text='{"apps":[{"name":"AppA","hash":"h"}]}',
@@ -94,7 +96,7 @@ def event(
 
 
 def evicted(ip: str, at_ms: int) -> EventRow:
-    return EventRow(ip, "evicted", "evicted", at_ms + 9, created_at_ms=at_ms, received_at_ms=at_ms)
+    return EventRow(ip, "evicted", "evicted", FAR_MS + at_ms, created_at_ms=at_ms, received_at_ms=at_ms)
 
 
 def put(row: EventRow) -> PutEvent:
@@ -102,13 +104,13 @@ def put(row: EventRow) -> PutEvent:
 
 
 def location(row_id: int, name: str = "AppA", **values: object) -> LocationRow:
-    row = LocationRow(row_id, name, "h", "1.2.3.4", 1, 2, None, 12.5, True)
+    row = LocationRow(row_id, name, "h", "1.2.3.4", 1, FAR_MS, None, 12.5, True)
     return msgspec.structs.replace(row, **values)
 
 
 def copy(name: str, at_ms: int = 5, kind: str = "installing") -> SignedCopy:
     data_text = f'{{"name":"{name}","ip":"1.2.3.4","hash":"","a":"\\ud800","n":1e-7}}'
-    return SignedCopy(kind, "1.2.3.4", name, "", at_ms, at_ms + 9, None, data_text, SIGNED)
+    return SignedCopy(kind, "1.2.3.4", name, "", at_ms, FAR_MS + at_ms, None, data_text, SIGNED)
 
 
 async def rows_of(store: Store) -> list[Row]:
@@ -205,8 +207,8 @@ async def test_two_location_rows_may_share_name_and_ip(store: Store) -> None:
 
 @pytest.mark.trio
 async def test_every_kind_is_put_replaced_and_deleted(store: Store) -> None:
-    installing = InstallingRow("AppA", "1.2.3.4", 1, 2)
-    error = InstallErrorRow("AppA", "h", "1.2.3.4", "boom é", 1, 2)
+    installing = InstallingRow("AppA", "1.2.3.4", 1, FAR_MS)
+    error = InstallErrorRow("AppA", "h", "1.2.3.4", "boom é", 1, FAR_MS)
     await store.commit([PutInstalling(installing), PutInstallError(error), PutCopy(copy("AppA"))])
     newer = msgspec.structs.replace(installing, broadcasted_at_ms=5)
     later = msgspec.structs.replace(error, error="bang")
@@ -237,7 +239,7 @@ async def test_events_of_an_address_and_of_an_app(store: Store) -> None:
         "1.1.1.1",
         "appremoved",
         "appremoved:Gone",
-        9,
+        FAR_MS,
         broadcasted_at_ms=3,
         data_text='{"appName":"Gone"}',
         signed=SIGNED,
@@ -339,8 +341,8 @@ async def test_sqlite_gives_back_after_reopening_what_it_had(tmp_path: Path) -> 
         put(event()),
         put(evicted("1.2.3.4", 5)),
         PutLocation(location(3, running_since_ms=7)),
-        PutInstalling(InstallingRow("AppA", "1.2.3.4", 1, 2)),
-        PutInstallError(InstallErrorRow("AppA", "h", "1.2.3.4", "boom", 1, 2)),
+        PutInstalling(InstallingRow("AppA", "1.2.3.4", 1, FAR_MS)),
+        PutInstallError(InstallErrorRow("AppA", "h", "1.2.3.4", "boom", 1, FAR_MS)),
         PutCopy(copy("AppA")),
     ]
     twin = MemoryStore()

@@ -26,8 +26,8 @@ from trionode.store.copying import Side
 from trionode.store.memory import MemoryStore
 from trionode.store.registry_memory import MemoryRegistryStore
 
-NOW_MS = 1_790_000_000_000
-LATER_MS = 4_100_000_000_000
+NOW_MS = 4_100_000_000_000
+LATER_MS = 4_200_000_000_000
 """No database may think that the rows of a test are over, whatever its own clock says."""
 
 
