@@ -148,7 +148,7 @@ class Network:
         """What `trionode WORDS` prints when it is told to ask that node."""
         log = self.layout.folder / f"cli-{next(self._numbers)}.log"
         command = module_command("trionode", "--config", str(node.place.config), *words)
-        code = await Running(command, log, self.namespace).ended()
+        code = await Running(command, log, self.namespace).wait()
         text = log.read_text("utf-8")
         assert code == 0, (words, code, text)
         return text
@@ -263,11 +263,11 @@ class Network:
         for process in self.nodes.values():
             process.mend()
         for one in running:
-            one.signal(signal.SIGINT)
+            one.send_signal(signal.SIGINT)
         for one in running:
             one.finish()
         for helper in self._helpers:
-            helper.signal(signal.SIGTERM)
+            helper.send_signal(signal.SIGTERM)
         for helper in self._helpers:
             helper.finish()
         if self.namespace is not None:

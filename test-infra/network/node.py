@@ -42,7 +42,7 @@ class NodeProcess:
 
     @property
     def runs(self) -> bool:
-        return self.running is not None and self.running.exit_code is None
+        return self.running is not None and self.running.returncode is None
 
     def start(self) -> None:
         assert not self.runs, f"node {self.place.number} runs already"
@@ -51,7 +51,7 @@ class NodeProcess:
 
     def signal(self, number: int) -> None:
         if self.running is not None:
-            self.running.signal(number)
+            self.running.send_signal(number)
 
     def cut(self) -> None:
         """Take the node's links and its RPC away; the harness still reaches it."""
@@ -112,7 +112,7 @@ class Node:
         """Stop the process by a signal; the exit code."""
         assert self._process.running is not None
         self._process.signal(number)
-        return await self._process.running.ended()
+        return await self._process.running.wait()
 
     async def restart(self, number: int = signal.SIGTERM) -> None:
         """Stop (by that signal) and start again; its events count from 1 again."""

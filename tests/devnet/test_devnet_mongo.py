@@ -95,14 +95,14 @@ async def test_all_nodes_on_one_server(
             return await connected() == [False] * NODES
 
         await until(network, all_say_it, 60, "every node says that its database is away")
-        assert all(process.poll() is None for process in network.processes.values())
+        assert all(process.returncode is None for process in network.processes.values())
         door.up()
 
         async def all_are_well() -> bool:
             return await connected() == [True] * NODES and await all_agree()
 
         await until(network, all_are_well, 60, "every node works with its database again")
-        assert all(process.poll() is None for process in network.processes.values())
+        assert all(process.returncode is None for process in network.processes.values())
 
         await network.stop(2)
         await network.start(2)

@@ -67,7 +67,7 @@ async def test_four_nodes_agree_and_forget_a_killed_one_at_its_expiry(tmp_path: 
         # The others announce themselves again and again, so they never vanish meanwhile.
         views = await look(network.layout)
         assert all(len(view.locations or ()) == 9 for view in views if view.place is not victim)
-    assert all(process.poll() is not None for process in network.processes.values())
+    assert all(process.returncode is not None for process in network.processes.values())
 
 
 @pytest.mark.trio

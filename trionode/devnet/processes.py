@@ -51,10 +51,6 @@ class Child:
         """None while it runs; negative: the signal that ended it."""
         return self._process.poll()
 
-    def poll(self) -> int | None:
-        """The same, as `subprocess` names it."""
-        return self.returncode
-
     def send_signal(self, number: int) -> None:
         """Does nothing when the process has ended."""
         self._process.send_signal(number)
@@ -97,7 +93,7 @@ async def child_process(command: list[str], log: Path, *, stop_within_s: float) 
 
 
 async def _stop(process: Child, within_s: float) -> None:
-    if process.poll() is not None:
+    if process.returncode is not None:
         return
     process.terminate()
     with trio.move_on_after(within_s):
