@@ -36,8 +36,8 @@ from trionode.runtime.supervisor import Supervisor
 from trionode.runtime.systemd import ServiceManager
 from trionode.store.appregistry_judges import ProcessJudges
 from trionode.store.faults import with_faults
-from trionode.store.mongo.connection import MongoServer
 from trionode.store.open import open_stores
+from trionode.store.port import StoreServer
 from trionode.sync.source import HttpSource
 from trionode.wire.keys import NodeKey
 
@@ -160,7 +160,7 @@ def _api_context(
     lag: LagCanary,
     probe: Probe,
     started_s: float,
-    server: MongoServer | None,
+    server: StoreServer | None,
 ) -> ApiContext:
     return ApiContext(
         settings=parts.settings,

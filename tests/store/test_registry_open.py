@@ -9,7 +9,7 @@ import pytest
 
 from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
-from trionode.store.open import open_registry_store, open_store
+from trionode.store.open import open_stores
 from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.store.registry_sqlite import SqliteRegistryStore, open_sqlite_registry
 from trionode.store.sqlite import open_sqlite
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.trio
 
 
 async def test_the_registry_lies_beside_the_event_log(tmp_path: Path) -> None:
-    async with open_registry_store(StoreSettings(url="memory:"), tmp_path) as store:
-        assert isinstance(store, MemoryRegistryStore)
+    async with open_stores(StoreSettings(url="memory:"), tmp_path) as stores:
+        assert isinstance(stores.registry, MemoryRegistryStore)
     for url, folder in (("", tmp_path), ("sqlite:deep/other.db", tmp_path / "deep")):
         settings = StoreSettings(url=url)
-        async with open_store(settings, tmp_path), open_registry_store(settings, tmp_path) as store:
-            assert isinstance(store, SqliteRegistryStore)
-            assert store.path == folder / "registry.sqlite"
+        async with open_stores(settings, tmp_path) as stores:
+            assert isinstance(stores.registry, SqliteRegistryStore)
+            assert stores.registry.path == folder / "registry.sqlite"
         files = sorted(path.name for path in folder.glob("registry*"))
         assert files == ["registry.sqlite", "registry.sqlite.lock"]
 
@@ -32,7 +32,7 @@ async def test_the_registry_lies_beside_the_event_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["postgres:x", "sqlite:registry.sqlite"])
 async def test_addresses_that_cannot_be(tmp_path: Path, url: str) -> None:
     with pytest.raises(StoreError) as caught:
-        async with open_registry_store(StoreSettings(url=url), tmp_path):
+        async with open_stores(StoreSettings(url=url), tmp_path):
             pass
     assert caught.value.remedy
 

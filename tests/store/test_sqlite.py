@@ -17,7 +17,7 @@ from trionode.appstate.documents import LocationRow
 from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
 from trionode.store.memory import MemoryStore
-from trionode.store.open import open_store
+from trionode.store.open import open_event_store
 from trionode.store.sqlite import SqliteStore, open_sqlite
 
 pytestmark = pytest.mark.trio
@@ -163,16 +163,16 @@ async def test_files_are_private_and_left_whole(tmp_path: Path) -> None:
 
 
 async def test_stores_are_chosen_by_their_address(tmp_path: Path) -> None:
-    async with open_store(StoreSettings(url="memory:"), tmp_path) as store:
+    async with open_event_store(StoreSettings(url="memory:"), tmp_path) as store:
         assert isinstance(store, MemoryStore)
-    async with open_store(StoreSettings(), tmp_path) as store:
+    async with open_event_store(StoreSettings(), tmp_path) as store:
         assert isinstance(store, SqliteStore)
         assert store.path == tmp_path / "events.sqlite"
-    async with open_store(StoreSettings(url="sqlite:other.db"), tmp_path) as store:
+    async with open_event_store(StoreSettings(url="sqlite:other.db"), tmp_path) as store:
         assert isinstance(store, SqliteStore)
         assert store.path == tmp_path / "other.db"
     with pytest.raises(StoreError, match="postgres"):
-        async with open_store(StoreSettings(url="postgres:x"), tmp_path):
+        async with open_event_store(StoreSettings(url="postgres:x"), tmp_path):
             pass
 
 

@@ -27,6 +27,7 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import DosState
 from trionode.runtime.lag import LagStats
 from trionode.runtime.supervisor import ServiceStatus
+from trionode.store.port import StoreServer
 from trionode.sync.report import OrchestratorStatus
 from trionode.wire.nodelist import NodeList
 
@@ -192,17 +193,6 @@ class OrchestratorPort(Protocol):
     def status(self) -> OrchestratorStatus: ...
 
 
-class ServerPort(Protocol):
-    """The database server of the node (`store.mongo.connection.MongoServer`)."""
-
-    @property
-    def is_connected(self) -> bool: ...
-
-    def document(self) -> dict[str, Any]:
-        """Which server, whether it answers, and what is wrong."""
-        ...
-
-
 @dataclass(frozen=True)
 class ApiContext:
     """Everything `create_app` composes the routes on.
@@ -235,4 +225,4 @@ class ApiContext:
     orchestrator: OrchestratorPort | None = None
     boot: BootPort | None = None
     watch: WatchPort | None = None
-    server: ServerPort | None = None
+    server: StoreServer | None = None

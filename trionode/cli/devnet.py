@@ -88,10 +88,10 @@ class _Lines:
     def show(self, layout: Any, views: list[Any], elapsed_s: float, agree: bool) -> None:
         answering = sum(view.answers for view in views)
         links = sum(view.outbound for view in views)
-        seen = min((len(view.locations or ()) for view in views), default=0)
+        seen = min((len(view.locations) for view in views if view.answers), default=0)
         line = (
             f"{answering}/{len(views)} nodes answer, {links} links, "
-            f"every node lists at least {seen} of {len(layout.expected_locations)} locations"
+            f"each of them lists at least {seen} of {len(layout.expected_locations)} locations"
         )
         if agree:
             line = f"all {len(views)} nodes agree on {len(layout.expected_locations)} locations"

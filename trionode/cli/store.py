@@ -102,11 +102,12 @@ def _settings(invocation: Invocation, url: str | None, prefix: str | None) -> St
     import msgspec
 
     from trionode.config.load import load
+    from trionode.store.open import is_mongo
 
     configured = invocation.load().settings.store
     wanted: dict[str, object] = {}
     if url is not None:
-        wanted["store.url"] = url if url.startswith(("mongodb://", "mongodb+srv://")) else _file(url)
+        wanted["store.url"] = url if is_mongo(url) else _file(url)
     if prefix is not None:
         wanted["store.mongo_prefix"] = prefix
     # Loading them tells a wrong prefix in the words of every other setting.
@@ -142,9 +143,9 @@ def _shown(url: str) -> str:
 
 def _must_exist(settings: StoreSettings, folder: Path) -> Path | None:
     """The file of an SQLite database; opening would make an empty one in its place."""
-    from trionode.store.open import FILE_NAME, REGISTRY_FILE_NAME
+    from trionode.store.open import FILE_NAME, REGISTRY_FILE_NAME, is_mongo
 
-    if settings.url.startswith("mongodb"):
+    if is_mongo(settings.url):
         return None
     path = folder / (settings.url.removeprefix("sqlite:") or FILE_NAME)
     if not path.exists() and not path.with_name(REGISTRY_FILE_NAME).exists():
@@ -169,8 +170,9 @@ async def _side(settings: StoreSettings, folder: Path) -> AsyncIterator[Side]:
 
 async def _check(settings: StoreSettings, folder: Path) -> Checkup:
     from trionode.store.checkup_rows import check_rows
+    from trionode.store.open import is_mongo
 
-    if settings.url.startswith("mongodb"):
+    if is_mongo(settings.url):
         from trionode.store.mongo.checkup import check_mongo
 
         return await check_mongo(settings)

@@ -31,7 +31,7 @@ from trionode.runtime.lag import LagCanary
 from trionode.runtime.logs import get_logger
 from trionode.runtime.signals import HardExit
 from trionode.runtime.supervisor import Supervisor
-from trionode.store.open import open_store
+from trionode.store.open import open_event_store
 from trionode.sync.source import HttpSource
 
 WILDCARDS = ("0.0.0.0", "::", "")
@@ -56,7 +56,7 @@ async def run_observer(settings: Settings, seeds: Sequence[str], folder: Path) -
                 rng=random.Random(),
                 transport=transport,
                 http=HttpSource(source_ip=source_ip),
-                store=await stack.enter_async_context(open_store(settings.store, folder)),
+                store=await stack.enter_async_context(open_event_store(settings.store, folder)),
             )
         )
         lag = LagCanary(settings.system, core.counters)

@@ -8,10 +8,12 @@ sudden death of the process. All methods raise StoreError, which says what to do
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from trionode.appstate.changes import Change
 from trionode.appstate.documents import CopyKey, CopyKind, EventRow, Row, SignedCopy
+from trionode.runtime.bus import EventBus
+from trionode.runtime.counters import Counters
 
 
 class Store(Protocol):
@@ -69,4 +71,19 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Close; a second call does nothing."""
+        ...
+
+
+class StoreServer(Protocol):
+    """The database server that the stores of a node are on, if it is one (MongoDB)."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def document(self) -> dict[str, Any]:
+        """For the status of the node."""
+        ...
+
+    def report_to(self, counters: Counters, bus: EventBus) -> None:
+        """From now on count there, and publish `store:connection` {connected, server, problem}."""
         ...

@@ -44,14 +44,9 @@ _LONGEST_PAUSE_S = 5.0
 _NOT_ALLOWED = (13, 18)  # unauthorized, authentication failed
 _WRITERS = 2  # the two stores of a node
 
-__all__ = ["Build", "MongoServer", "Session", "is_mongo", "open_mongo"]
+__all__ = ["Build", "MongoServer", "Session", "open_mongo"]
 
 log = get_logger("store.mongo")
-
-
-def is_mongo(url: str) -> bool:
-    """Whether the setting `store.url` names a MongoDB server."""
-    return url.startswith(("mongodb://", "mongodb+srv://"))
 
 
 @asynccontextmanager
