@@ -203,6 +203,23 @@ def test_the_check_names_every_flaw_and_changes_nothing(
     }
 
 
+def test_a_copy_refuses_a_database_that_is_in_use_and_changes_nothing(
+    mongo: Databases, left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = f"sqlite:{tmp_path / 'events.sqlite'}"
+
+    async def make_source() -> None:
+        async with open_stores(StoreSettings(url=source), tmp_path):
+            pass
+
+    trio.run(make_source)
+    before = snapshot(mongo)
+    code = call(["store", "copy", source, mongo.url, "--to-prefix", mongo.prefix])
+    assert code == exitcodes.FAILURE
+    assert "is not empty: it holds" in capsys.readouterr().err
+    assert snapshot(mongo) == before
+
+
 def test_starting_repairs_and_nothing_is_lost(
     mongo: Databases, left: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,8 +184,13 @@ async def _check(settings: StoreSettings, folder: Path) -> Checkup:
 async def _copy(one: StoreSettings, other: StoreSettings, show: Any) -> Sequence[Compared]:
     from trionode.runtime.clock import SystemClock
     from trionode.store.copying import copy
+    from trionode.store.open import is_mongo
 
     _must_exist(one, Path.cwd())
+    if is_mongo(other.url):
+        from trionode.store.mongo.checkup import refuse_filled_mongo
+
+        await refuse_filled_mongo(other)
     async with _side(one, Path.cwd()) as source, _side(other, Path.cwd()) as target:
         return await copy(source, target, now_ms=SystemClock().now_ms(), progress=show)
 

@@ -55,7 +55,7 @@ from trionode.registry.rows import HashRow, PermanentRow
 from trionode.store.port import Store
 from trionode.store.registry_port import RegistryStore
 
-MARKER = "copy"
+MARKER, UNFINISHED = "copy", "unfinished"
 """Meta key of the event log: "unfinished" while the target is being filled."""
 EVENT_META = ("heartbeat", "ownAddress")
 REGISTRY_META = ("hashSyncVersion",)
@@ -186,16 +186,20 @@ REGISTRY_KINDS = (
 
 async def _claim(source: Side, target: Side) -> None:
     """Mark the target as being filled, unless it has a life of its own."""
-    if await target.log.get_meta(MARKER) == "unfinished":
+    if await target.log.get_meta(MARKER) == UNFINISHED:
         return
-    held = await target.log.counts() | await target.registry.counts()
+    refuse_filled(target.name, await target.log.counts() | await target.registry.counts())
+    await target.log.put_meta(MARKER, UNFINISHED)
+
+
+def refuse_filled(name: str, held: Mapping[str, int]) -> None:
+    """Raise StoreError when a target holds documents, `held` by kind."""
     found = [f"{count} {kind}" for kind, count in held.items() if count]
     if found:
         raise StoreError(
-            f"{target.name} is not empty: it holds {', '.join(found)}",
+            f"{name} is not empty: it holds {', '.join(found)}",
             remedy="name an empty database (another file, another prefix), or delete this one first",
         )
-    await target.log.put_meta(MARKER, "unfinished")
 
 
 # The event log

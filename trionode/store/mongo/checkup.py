@@ -25,9 +25,12 @@ from trionode.store.checkup import (
     registry_findings,
 )
 from trionode.store.checkup_rows import names_in
+from trionode.store.copying import MARKER, UNFINISHED, refuse_filled
 from trionode.store.mongo import events_plan, journal
 from trionode.store.mongo.connection import MongoServer
+from trionode.store.mongo.events import SCOPE as EVENTS_SCOPE
 from trionode.store.mongo.indexes import Indexes, look
+from trionode.store.mongo.named_values import get_value
 from trionode.store.mongo.registry_repairs import registry_indexes
 from trionode.store.mongo.writes import Document
 
@@ -64,14 +67,35 @@ async def check_mongo(settings: StoreSettings) -> Checkup:
         await server.aclose()
 
 
+async def refuse_filled_mongo(settings: StoreSettings) -> None:
+    """Raise StoreError when the databases hold anything but an unfinished copy.
+
+    Before they are opened as stores, since that repairs them: a database named by mistake stays as it is.
+    """
+    server = MongoServer(msgspec.structs.replace(settings, mongo_retry_s=0.0))
+    await server.open()
+    try:
+        if await get_value(server, EVENTS_SCOPE, MARKER) != UNFINISHED:
+            reading = _Reading(server)
+            refuse_filled(reading.name, dict(await server.call(reading.held)))
+    finally:
+        await server.aclose()
+
+
 class _Reading:
     """One look at a database. All methods block."""
 
     def __init__(self, server: MongoServer) -> None:
         self._server = server
 
+    @property
+    def name(self) -> str:
+        return self._server.label + (f", prefix {self._server.prefix}" if self._server.prefix else "")
+
+    def held(self) -> list[tuple[str, int]]:
+        return [(f"{name}.{kind}", self._of(name)[kind].count_documents({})) for name, kind in HELD]
+
     def report(self) -> Checkup:
-        held = [(f"{name}.{kind}", self._of(name)[kind].count_documents({})) for name, kind in HELD]
         findings = [
             *self._interrupted(),
             *self._index_findings(),
@@ -79,8 +103,7 @@ class _Reading:
             *self._expired(),
             *self._registry_findings(),
         ]
-        name = self._server.label + (f", prefix {self._server.prefix}" if self._server.prefix else "")
-        return Checkup(name, held, self._facts(), findings)
+        return Checkup(self.name, self.held(), self._facts(), findings)
 
     def _of(self, name: str) -> Database[Document]:
         return self._server.database(name)
