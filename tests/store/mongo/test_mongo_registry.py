@@ -12,6 +12,8 @@ import trio
 from appmessages import owner, paid, served, signed
 from bson import Int64
 from mongoserver import Databases, TestServer, databases
+from pymongo.client_session import ClientSession
+from pymongo.errors import AutoReconnect
 from roundtrips import commands
 
 from trionode.config.tree import StoreSettings
@@ -30,6 +32,7 @@ from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
 from trionode.store.appregistry import AppRegistry
+from trionode.store.mongo import connection
 from trionode.store.mongo.connection import open_mongo
 from trionode.store.mongo.registry import MongoRegistryStore
 from trionode.store.registry_memory import MemoryRegistryStore
@@ -341,3 +344,24 @@ async def test_the_batch_processor_on_mongo_does_as_in_memory(mongo: Databases) 
     assert on_mongo == in_memory
     assert on_mongo["counts"]["permanents"] > 3
     assert [row.name for row in on_mongo["current"]] == ["app0", "app1", "app2"]
+
+
+async def test_rows_of_a_commit_whose_answer_was_lost_are_not_called_known(
+    mongo: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit has landed, the repeated one finds its own rows."""
+    commit_transaction = connection.commit_transaction
+    answers = [AutoReconnect("the answer is lost")]
+
+    def lose_one_answer(session: ClientSession) -> None:
+        commit_transaction(session)
+        if answers:
+            raise answers.pop()
+
+    async with opened(mongo.server, mongo.prefix) as store:
+        await store.add_hashes([HashRow.found("tx-old", HEIGHT, "old", 5)])
+        monkeypatch.setattr(connection, "commit_transaction", lose_one_answer)
+        rows = [HashRow.found(f"tx-{hash_}", HEIGHT, hash_, 5) for hash_ in ("old", "a", "b")]
+        assert await store.add_hashes(rows) == ("old",)
+        assert not answers
+        assert [row.hash for row in await store.hashes()] == ["old", "a", "b"]

@@ -10,10 +10,10 @@ from pymongo.client_session import ClientSession
 
 from trionode.registry.changes import CommitReport, RegistryChange
 from trionode.store.mongo.connection import MongoServer
-from trionode.store.mongo.registry_plan import HASHES, MESSAGES, Facts, needs, plan
+from trionode.store.mongo.registry_plan import HASHES, MESSAGES, Facts, Place, needs, plan
 from trionode.store.mongo.registry_reads import Reads
 from trionode.store.mongo.values import safe_text
-from trionode.store.mongo.writes import Writes
+from trionode.store.mongo.writes import Insert, Writes
 
 
 class Ids:
@@ -38,7 +38,8 @@ class Ids:
 class Attempt:
     """Builds the plan of a commit (`MongoServer.commit`), also when it has to be repeated.
 
-    A server with transactions forgot what a failed try wrote, so everything is looked at anew.
+    A server with transactions forgot what a failed try wrote, so everything is looked at anew - unless only
+    the answer was lost: then the rows are ours, and reporting them as known would be wrong.
     """
 
     def __init__(
@@ -55,10 +56,23 @@ class Attempt:
         self._absent = absent
         self._in_chunk = in_chunk
         self._tries = 0
+        self._report = CommitReport()
+        self._first: tuple[Place, ObjectId] | None = None
+        """The first row that the last try added."""
 
     def __call__(self, session: ClientSession | None) -> tuple[Sequence[Writes], CommitReport]:
         self._tries += 1
-        return plan(self._changes, self._facts(session), self._ids.next)
+        if self._has_landed(session):
+            return (), self._report
+        writes, self._report = plan(self._changes, self._facts(session), self._ids.next)
+        self._first = _first_added(writes)
+        return writes, self._report
+
+    def _has_landed(self, session: ClientSession | None) -> bool:
+        if self._first is None:
+            return False
+        place, id = self._first
+        return bool(self._reads.find(place, {"_id": id}, {"_id": 1}, limit=1, session=session))
 
     def _facts(self, session: ClientSession | None) -> Facts:
         wanted = needs(self._changes)
@@ -82,3 +96,11 @@ class Attempt:
     def _chunks(self, texts: Iterable[str]) -> list[list[str]]:
         distinct = [safe_text(text) for text in texts]
         return [distinct[at : at + self._in_chunk] for at in range(0, len(distinct), self._in_chunk)]
+
+
+def _first_added(writes: Sequence[Writes]) -> tuple[Place, ObjectId] | None:
+    for part in writes:
+        for write in part.writes:
+            if isinstance(write, Insert) and "_id" in write.document:
+                return Place(part.database, part.collection), write.document["_id"]
+    return None
