@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from faultproxy import DISK_FULL, NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
 from mongorows import AT_MS, location, put, quick, running, signed_copy
-from mongoserver import Databases
+from mongoserver import Databases, TestServer
 
 from trionode.appstate.changes import Change, DeleteEvent, PutCopy, PutLocation
 from trionode.appstate.documents import Row
@@ -336,3 +336,22 @@ async def test_a_prefix_keeps_nodes_apart(mongo: Databases, way: str) -> None:
     async with opened(mongo, way, mongo_call_s=20.0) as (_, store):
         assert await store.get_meta("a") is None
         assert len(await rows_of(store)) == 3
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_the_majority_acknowledges_wherever_there_are_members(
+    mongo: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a replica set that turns out to have no transactions."""
+    monkeypatch.setattr(MongoServer, "_may_transact", lambda *_: False)
+    async with open_mongo(quick(mongo.url, mongo.prefix)) as server:
+        assert not server.has_transactions
+        assert server.database("zelcashdata").write_concern.document == {"w": "majority", "j": True}
+
+
+@pytest.mark.trio
+@pytest.mark.process
+async def test_a_lone_server_acknowledges_for_itself(mongo_standalone: TestServer) -> None:
+    async with open_mongo(quick(mongo_standalone.url, "lone_")) as server:
+        assert server.database("zelcashdata").write_concern.document == {"w": 1, "j": True}

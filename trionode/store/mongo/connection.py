@@ -71,6 +71,8 @@ class MongoServer:
         self.label = "the database"
         """Hosts, for messages; without user and password."""
         self.has_transactions = False
+        self._has_members = False
+        """A replica set or a cluster, where the majority acknowledges."""
         self.is_connected = False
         self._client: MongoClient[Document] | None = None
         self._reads = trio.CapacityLimiter(settings.mongo_threads)
@@ -116,9 +118,9 @@ class MongoServer:
                 retryReads=True,
             )
         hello = self._client.admin.command("hello")
-        is_set = "setName" in hello or hello.get("msg") == "isdbgrid"
+        self._has_members = "setName" in hello or hello.get("msg") == "isdbgrid"
         has_sessions = hello.get("logicalSessionTimeoutMinutes") is not None
-        self.has_transactions = is_set and has_sessions and self._may_transact(self._client)
+        self.has_transactions = self._has_members and has_sessions and self._may_transact(self._client)
 
     def _may_transact(self, client: MongoClient[Document]) -> bool:
         """Try it: some servers that look like a replica set have no transactions."""
@@ -161,8 +163,8 @@ class MongoServer:
             self.prefix + name,
             codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS),
             read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority" if self.has_transactions else 1, j=True),
-            read_concern=ReadConcern("majority" if self.has_transactions else "local"),
+            write_concern=WriteConcern(w="majority" if self._has_members else 1, j=True),
+            read_concern=ReadConcern("majority" if self._has_members else "local"),
         )
 
     async def call(self, work: Callable[[], _T], *, doing: str = "read", writes: bool = False) -> _T:
