@@ -1,0 +1,121 @@
+"""What is left behind: the machine and the engine before and after, as lists that can be compared.
+
+Counts containers, networks, volumes, images if wanted, firewall rules, root's crontab, systemd mount units,
+and, beneath the watched folders, mounts, loop devices and (where asked) files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import firewall
+import msgspec
+from engineapi import EngineApi
+
+UNITS = Path("/etc/systemd/system")
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Lines of what there is, by kind."""
+
+    found: dict[str, list[str]]
+
+
+def snapshot(
+    api: EngineApi, *, folders: Sequence[Path] = (), files: Sequence[Path] = (), images: bool = False
+) -> Snapshot:
+    """Looks. `folders`: where mounts and loop devices count; `files`: paths whose content counts."""
+    found = {
+        "container": [f"{row['Names'][0]} {row['Id'][:12]}" for row in api.containers()],
+        "network": [f"{row['Name']} {row['Id'][:12]}" for row in api.networks()],
+        "volume": [row["Name"] for row in api.volumes()],
+        "mount": list(_mounts(folders)),
+        "loop device": list(_loops(folders)),
+        "firewall rule": firewall.rules(),
+        "crontab line": _crontab(),
+        "mount unit": [str(path) for path in sorted(UNITS.glob("**/*.mount"))],
+        "file": [line for path in files for line in _files(path)],
+    }
+    if images:
+        found["image"] = sorted(api.image_tags())
+    return Snapshot(found)
+
+
+def difference(before: Snapshot, after: Snapshot) -> list[str]:
+    """`left: KIND WHAT` and `gone: KIND WHAT` for everything that is not as before; empty is good."""
+    lines = []
+    for kind in before.found:
+        old, new = Counter(before.found[kind]), Counter(after.found.get(kind, []))
+        lines += [f"left: {kind} {what}" for what in (new - old).elements()]
+        if kind != "firewall rule":
+            # Another engine that starts on this machine empties the chains they share: no fault of ours.
+            lines += [f"gone: {kind} {what}" for what in (old - new).elements()]
+    return lines
+
+
+class LeakWatch:
+    """A snapshot at its making; `difference()` compares with now."""
+
+    def __init__(self, api: EngineApi, *, folders: Iterable[Path] = (), images: bool = False) -> None:
+        self._api = api
+        self._folders = list(folders)
+        self._files: list[Path] = []
+        self._images = images
+        self.before = self._look()
+
+    def files(self, *paths: Path) -> None:
+        """From here on the content of these files or folders counts too (they are taken as they are now)."""
+        self._files += paths
+        self.before.found["file"].extend(line for path in paths for line in _files(path))
+
+    def start_over(self) -> None:
+        """What is there now is meant to be there."""
+        self.before = self._look()
+
+    def difference(self) -> list[str]:
+        return difference(self.before, self._look())
+
+    def _look(self) -> Snapshot:
+        return snapshot(self._api, folders=self._folders, files=self._files, images=self._images)
+
+
+def _under(path: str, folders: Sequence[Path]) -> bool:
+    return any(path == str(folder) or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _mounts(folders: Sequence[Path]) -> Iterable[str]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, point, kind = line.split()[:3]
+        # The name of a container's network namespace changes with each start; the container itself counts.
+        if (_under(source, folders) or _under(point, folders)) and "/netns/" not in point:
+            yield f"{source} {point} {kind}"
+
+
+def _loops(folders: Sequence[Path]) -> Iterable[str]:
+    for entry in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+        try:
+            backing = entry.read_text().strip()
+        except OSError:
+            continue  # detached while we looked
+        if _under(backing, folders):
+            yield f"{entry.parts[3]} {backing}"
+
+
+def _crontab() -> list[str]:
+    try:
+        listed = subprocess.run(["crontab", "-l"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return []
+    return listed.stdout.splitlines() if listed.returncode == 0 else []
+
+
+def _files(path: Path) -> Iterable[str]:
+    for found in sorted([path, *path.rglob("*")]) if path.exists() else []:
+        if found.is_file():
+            yield f"{found} {hashlib.sha256(found.read_bytes()).hexdigest()[:12]}"
+        elif found.is_dir():
+            yield f"{found}/"

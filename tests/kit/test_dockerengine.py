@@ -1,0 +1,157 @@
+"""The engine of the kit starts, restarts, survives its kill, and leaves nothing of itself behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import firewall
+import pytest
+from busyboximages import CRASH, WEB, import_image
+from dockerengine import DockerEngine, EngineFailedError, TestEngine, others, start_engine
+from engineapi import EngineAnswerError, EngineApi
+from enginefixtures import *  # noqa: F403 - fixtures are found by name
+from leaks import LeakWatch
+
+pytestmark = pytest.mark.process
+
+IMAGE = "kit/web:1"
+
+
+@pytest.fixture
+def image(engine: TestEngine) -> str:
+    import_image(engine.api, IMAGE, cmd=WEB, expose=[80])
+    return IMAGE
+
+
+def bridges() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir() if (path / "bridge").exists()}
+
+
+def mounts() -> list[str]:
+    return [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+
+
+def test_two_containers_find_each_other_by_name_and_publish_on_loopback(
+    nothing_left: LeakWatch, engine_api: EngineApi, image: str
+) -> None:
+    api = engine_api
+    config = [{"Subnet": "172.23.241.0/24", "Gateway": "172.23.241.1"}]
+    net = api.call("POST", "/networks/create", body={"Name": "kitnet", "IPAM": {"Config": config}})["Id"]
+    host = {
+        "NetworkMode": "kitnet",
+        "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.9", "HostPort": "31999"}]},
+    }
+    api.run("kitone", image, HostConfig=host)
+    api.run(
+        "kittwo", image, HostConfig={"NetworkMode": "kitnet", "Memory": 64 << 20, "NanoCpus": 500_000_000}
+    )
+    assert api.exec("kittwo", ["wget", "-qO-", "http://kitone/"]) == (0, "hello\n")
+    seen = subprocess.run(["busybox", "wget", "-qO-", "http://127.0.0.9:31999/"], capture_output=True)
+    assert seen.stdout == b"hello\n"
+    assert api.container_names() >= {"kitone", "kittwo"}
+    left = nothing_left.difference()
+    assert [line.split()[:2] for line in left].count(["left:", "container"]) == 2
+    assert any("172.23.241.0/24" in line and "firewall rule" in line for line in left)
+    api.stop("kitone", 20)
+    assert api.inspect("kitone")["State"]["ExitCode"] == 0
+    for name in ("kitone", "kittwo"):
+        api.remove(name)
+    api.remove_network(net)
+
+
+def test_an_image_says_whether_it_is_healthy_and_how_it_ends(
+    nothing_left: LeakWatch, engine_api: EngineApi
+) -> None:
+    import_image(engine_api, "kit/crash:1", cmd=CRASH, env={"COLOUR": "blue"}, healthcheck="true")
+    made = engine_api.call("GET", "/images/kit/crash:1/json")
+    assert made["Size"] < 3_000_000
+    assert made["Config"]["Healthcheck"]["Test"] == ["CMD-SHELL", "true"]
+    assert "COLOUR=blue" in made["Config"]["Env"]
+    # Without its patient entry point, which ends with 0 whatever happens to its child when asked to.
+    engine_api.run("kitcrash", "kit/crash:1")
+    engine_api.call("POST", "/containers/kitcrash/wait")
+    assert engine_api.inspect("kitcrash")["State"]["ExitCode"] == 3
+    assert engine_api.logs("kitcrash") == "about to fail\n"
+    engine_api.remove("kitcrash")
+    engine_api.remove_image("kit/crash:1")
+
+
+def test_everything_that_is_left_is_named(engine_api: EngineApi, engine_turn: None, tmp_path: Path) -> None:
+    watch = LeakWatch(engine_api, folders=[tmp_path])
+    units = tmp_path / "units"
+    units.mkdir()
+    watch.files(units)
+    image, point = tmp_path / "volume.img", tmp_path / "point"
+    point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, point], check=True)
+    (units / "app.mount").write_text("[Mount]\n")
+    engine_api.call("POST", "/volumes/create", body={"Name": "kitvolume"})
+    subprocess.run(["iptables", "-w", "-A", "OUTPUT", "-d", "127.99.0.1", "-j", "ACCEPT"], check=True)
+    try:
+        kinds = sorted(" ".join(line.split()[1:3]) for line in watch.difference())
+    finally:
+        subprocess.run(["iptables", "-w", "-D", "OUTPUT", "-d", "127.99.0.1", "-j", "ACCEPT"], check=True)
+        subprocess.run(["umount", point], check=True)
+        engine_api.remove_volume("kitvolume")
+    assert [kind.split()[0] for kind in kinds] == ["file", "firewall", "loop", "mount", "volume"]
+    (units / "app.mount").unlink()
+    assert watch.difference() == []
+
+
+def alive(pid: int) -> bool:
+    """A process that has ended but that nobody waited for does not live."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.trio
+async def test_an_engine_restarts_and_is_killed_and_leaves_nothing(engine_turn: None) -> None:
+    before = (bridges(), mounts(), firewall.rules())
+    folder = Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
+    async with start_engine(folder) as engine:
+        import_image(engine.api, IMAGE, cmd=WEB)
+        engine.api.run("kitstays", IMAGE, HostConfig={"NetworkMode": "bridge"})
+        await engine.restart_async()
+        assert engine.api.inspect("kitstays")["State"]["Running"] is False
+        engine.api.start("kitstays")
+        outlives = engine.api.inspect("kitstays")["State"]["Pid"]
+        await engine.kill_async()
+        assert not engine.api.ping()
+        assert alive(outlives)
+        await engine.start_async()
+        assert "kitstays" in engine.api.container_names()
+        engine.api.start("kitstays")
+        await engine.kill_async()
+    assert not os.path.exists(folder)  # noqa: ASYNC240
+    assert not alive(outlives)
+    now = (bridges(), mounts(), firewall.rules())
+    assert now[:2] == before[:2]
+    if not others():
+        assert now[2] == before[2]
+    assert [rule for rule in now[2] if engine.bridge in rule] == []
+
+
+def test_an_engine_that_cannot_start_says_what_its_log_says(private_engine: DockerEngine) -> None:
+    broken = DockerEngine(private_engine.folder, "--storage-driver", "nonsense")
+    with pytest.raises(EngineFailedError, match="nonsense"):
+        broken.start()
+
+
+def test_an_error_of_the_engine_says_which_call(engine_api: EngineApi) -> None:
+    with pytest.raises(EngineAnswerError, match=r"GET /containers/absent/json: 404 .*absent") as caught:
+        engine_api.inspect("absent")
+    assert caught.value.status == 404
+
+
+def test_a_paused_engine_does_not_answer(own_engine: DockerEngine) -> None:
+    own_engine.pause()
+    with pytest.raises(TimeoutError):
+        own_engine.api.raw("GET", "/_ping", timeout_s=0.2)
+    own_engine.resume()
+    assert own_engine.api.ping()
