@@ -45,7 +45,9 @@ def busybox() -> bytes:
     """Debian's static busybox."""
     path = shutil.which("busybox")
     assert path is not None, "busybox is missing (Debian: apt-get install busybox-static)"
-    return Path(path).read_bytes()
+    content = Path(path).read_bytes()
+    assert b"ld-linux" not in content[:4096], f"{path} needs shared libraries: install busybox-static"
+    return content
 
 
 def layer_tar(files: Mapping[str, str | bytes], *, executable: Sequence[str] = ()) -> bytes:

@@ -3,6 +3,7 @@
 Several live side by side, also beside a system dockerd. An engine is stopped by its process id, and what it
 made of the machine (bridge, firewall rules, mounts, loop devices, cgroups of its containers) goes with it.
 `TRIONODE_TEST_ENGINE` names a socket (unix:///...) that is used instead of starting one.
+`python tests/kit/dockerengine.py COMMAND...` runs a command (`.ci/run`: all tests) with an engine named so.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import firewall
 import msgspec
@@ -166,17 +170,18 @@ class DockerEngine:
 
     def remove(self) -> None:
         """Ends the engine and takes away everything that it made; `folder` goes too."""
-        if self._process is None and (self.folder / "data").exists():
-            # Only the engine can end the containers that outlived its kill.
-            self.start()
-        self.resume()
         try:
+            if self._process is None and (self.folder / "data").exists():
+                # Only the engine can end the containers that outlived its kill.
+                self.start()
+            self.resume()
             if self.pid is not None:
                 self.api.remove_everything()
         except (OSError, EngineAnswerError) as error:
             raise EngineFailedError(f"cannot be emptied: {error}\n{self.at.log_tail()}") from error
         finally:
             self.halt()
+            self._end_shims()
             self._unmount()
             subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False)
             self._remove_rules()
@@ -208,6 +213,15 @@ class DockerEngine:
             time.sleep(0.01)
         pid_file.unlink()
 
+    def _end_shims(self) -> None:
+        # Only after an engine that could not be emptied: its containers and their guards, by our folder.
+        for pid in _processes():
+            words = _read(Path(f"/proc/{pid}/cmdline")).split("\0")
+            if "containerd-shim" in words[0] and f"{self.folder}/exec/containerd/containerd.sock" in words:
+                for child in _children(pid):
+                    _kill(child)
+                _kill(pid)
+
     def _make_bridge(self) -> None:
         if Path(f"/sys/class/net/{self.bridge}").exists():
             return
@@ -229,18 +243,37 @@ class DockerEngine:
 
 def others() -> list[int]:
     """Process ids of all dockerd that see the same network as this process."""
-    found = []
     here = Path("/proc/self/ns/net").readlink()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+    found = []
+    for pid in _processes():
+        if _read(Path(f"/proc/{pid}/comm")).strip() == "dockerd":
             try:
-                if (entry / "comm").read_text().strip() == "dockerd" and (
-                    (entry / "ns/net").readlink() == here
-                ):
-                    found.append(int(entry.name))
+                if Path(f"/proc/{pid}/ns/net").readlink() == here:
+                    found.append(pid)
             except OSError:
-                continue  # ended while we looked
+                continue  # it ended while we looked
     return found
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in _read(Path(f"/proc/{pid}/task/{pid}/children")).split()]
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _read(path: Path) -> str:
+    """The text of a file of /proc; empty when its process ended meanwhile."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 @contextmanager
@@ -264,3 +297,31 @@ async def start_engine(folder: Path, *options: str) -> AsyncIterator[DockerEngin
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(engine.remove)
+
+
+def main(words: list[str]) -> int:
+    """Runs a command with an engine; its exit code."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    folder = Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
+    with running_engine(folder) as engine:
+        print(f"container engine for the tests: {engine.at.url} (pid {engine.pid})", flush=True)
+        environment = {
+            **os.environ,
+            SHARED_ENGINE: engine.at.url,
+            SHARED_ENGINE_LOG: str(engine.at.log),
+        }
+        with subprocess.Popen(words, env=environment) as command:
+            try:
+                return command.wait()
+            finally:
+                if command.poll() is None:
+                    command.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
