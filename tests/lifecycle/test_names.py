@@ -69,3 +69,14 @@ def test_what_is_not_installed_or_has_no_specification_is_left_alone() -> None:
     assert steps == (LeaveApp("a", "no_spec"), LeaveApp("b", "no_spec"))
     steps = plan_reconcile(rows, stopped, lambda name: rows[0].components, lambda name: True)
     assert steps == (StartApp("a", ("a",)), LeaveApp("b", "no_spec"))
+
+
+def test_what_was_stopped_on_purpose_is_not_started_at_boot() -> None:
+    row = InstalledApp("shop", "", (Component("web_shop", "/d"), Component("db_shop", "/d")))
+    stopped = [Container("fluxweb_shop", "exited"), Container("fluxdb_shop", "exited")]
+
+    def steps(*stops: str) -> object:
+        return plan_reconcile([row], stopped, lambda name: row.components, lambda name: True, stops=stops)
+
+    assert steps("web_shop") == (StartApp("shop", ("db_shop",), partial=True),)
+    assert steps("web_shop", "db_shop") == (LeaveApp("shop", "stopped"),)

@@ -56,6 +56,18 @@ def test_what_a_backup_has_is_left_alone(held: str, data: str, state: str | None
     assert isinstance(action, Leave)
 
 
+@pytest.mark.parametrize("data", ["/d", "g:/d", "r:/d"])
+@pytest.mark.parametrize("state", ["exited", None])
+def test_what_was_stopped_on_purpose_stays_stopped(data: str, state: str | None) -> None:
+    one = app("a", data, "/d")
+    stopped = {"stopped": frozenset({"c0_a"}), "crashes": {"c0_a": Crashes(1, 0), "c1_a": Crashes(1, 0)}}
+    action, other = plan_health(facts(one, {"c0_a": state, "c1_a": "exited"}, **stopped))
+    assert isinstance(action, Leave)
+    assert action.reason == "it was stopped on purpose"
+    # a component beside it is looked after as ever; whether an election holds it is another rule
+    assert isinstance(other, Leave if data == "g:/d" else StartContainer)
+
+
 def test_a_received_component_waits_for_half_an_hour_of_listing() -> None:
     one = app("a", "r:/d")
     seen = {"c0_a": 999_999_000}

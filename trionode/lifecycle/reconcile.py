@@ -7,7 +7,7 @@ container belongs to which app is looked up among the installed ones, never pars
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -31,7 +31,7 @@ class RemoveApp(msgspec.Struct, frozen=True):
 
 
 class LeaveApp(msgspec.Struct, frozen=True):
-    """Nothing is done. `why`: `no_spec` (not installed, or no specification in force) or `election`."""
+    """Nothing is done. `why`: `no_spec` (not installed, or none in force), `election`, `stopped` (on purpose)."""
 
     app: str
     why: str
@@ -46,16 +46,24 @@ Listed = Callable[[str], bool]
 
 
 def plan_reconcile(
-    installed: Sequence[InstalledApp], containers: Sequence[Container], specs: Specs, listed: Listed
+    installed: Sequence[InstalledApp],
+    containers: Sequence[Container],
+    specs: Specs,
+    listed: Listed,
+    *,
+    stops: Collection[str] = (),
 ) -> tuple[ReconcileStep, ...] | None:
-    """One step for each app with a container that does not run; None when there is no such app."""
+    """One step for each app with a container that does not run; None when there is no such app.
+
+    `stops`: components somebody stopped on purpose; they stay as they are.
+    """
     owners = owners_of(installed)
     stopped = [c for c in containers if c.state != RUNNING and is_app_container(c.name)]
     if not installed or not stopped:
         return None
     rows = {row.name for row in installed}
     names = dict.fromkeys(owners.get(bare(c.name)) or parse_name(c.name)[1] for c in stopped)
-    return tuple(_step(name, rows, specs, listed) for name in names)
+    return tuple(_step(name, rows, specs, listed, stops) for name in names)
 
 
 def owners_of(installed: Sequence[InstalledApp]) -> Mapping[str, str]:
@@ -63,7 +71,7 @@ def owners_of(installed: Sequence[InstalledApp]) -> Mapping[str, str]:
     return {container_name(part.identifier): row.name for row in installed for part in row.components}
 
 
-def _step(name: str, rows: set[str], specs: Specs, listed: Listed) -> ReconcileStep:
+def _step(name: str, rows: set[str], specs: Specs, listed: Listed, stops: Collection[str]) -> ReconcileStep:
     components = specs(name) if name in rows else None
     if components is None:
         return LeaveApp(name, "no_spec")
@@ -72,7 +80,10 @@ def _step(name: str, rows: set[str], specs: Specs, listed: Listed) -> ReconcileS
         return LeaveApp(name, "election")
     if not listed(name):
         return RemoveApp(name, "the network no longer lists it here")
-    return StartApp(name, ours, partial=len(ours) < len(components))
+    wanted = tuple(identifier for identifier in ours if identifier not in stops)
+    if not wanted:
+        return LeaveApp(name, "stopped")
+    return StartApp(name, wanted, partial=len(wanted) < len(components))
 
 
 def starting_components(components: Sequence[Component]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class HealthFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `apps` with their opened components; one that cannot be opened has none and is left alone.
     `known`: apps with a specification in force. `held`: apps and components in backup or restore.
+    `stopped`: components somebody stopped on purpose, through the API.
     `since_ms`: app -> start in our own location row. `seen_ms`: stopped component -> first sighting.
     `crashes`: components that ended by themselves. `mounted`: components whose volume is mounted.
     `unhealthy`: running containers whose own check fails.
@@ -41,6 +42,7 @@ class HealthFacts(msgspec.Struct, frozen=True, kw_only=True):
     states: Mapping[str, str]
     known: frozenset[str]
     held: frozenset[str] = frozenset()
+    stopped: frozenset[str] = frozenset()
     since_ms: Mapping[str, int] = {}
     seen_ms: Mapping[str, int] = {}
     crashes: Mapping[str, Crashes] = {}
@@ -170,6 +172,8 @@ def _action(app: InstalledApp, part: Component, facts: HealthFacts) -> HealthAct
         return _start(app.name, name, "its own check fails", facts, again=True) if sick else None
     if held:
         return Leave(app.name, name, "a backup or restore has it")
+    if name in facts.stopped:
+        return Leave(app.name, name, "it was stopped on purpose")
     if state is None:
         return _recreate(app.name, part, facts, elected=elected)
     if elected:

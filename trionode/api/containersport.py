@@ -1,0 +1,100 @@
+"""What the API is given of the containers of this node (docs/spec/api.md §7, §8.2).
+
+`containers.composition.Containers` has these members; a node without an engine has none of it, and the
+routes then say so. `AppDesk` (api/appdesk.py) carries out what takes longer than a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from trionode.containers.actions import AppActions
+from trionode.containers.disk import Disk
+from trionode.containers.engine import Engine
+from trionode.containers.operations import Operations
+from trionode.hosting.port import AppHost
+from trionode.lifecycle.local import InstalledApp
+from trionode.plans.crashes import Crashes
+
+
+class LocalRow(Protocol):
+    """One row of the local table. `spec`: as stored, so what is encrypted stays so."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def spec(self) -> Mapping[str, Any]: ...
+
+
+class InstalledPort(Protocol):
+    """The apps installed here (`containers.installedapps.InstalledApps`)."""
+
+    def rows(self) -> Sequence[LocalRow]: ...
+
+    def get(self, name: str) -> LocalRow | None:
+        """By its exact name."""
+        ...
+
+    def installed(self) -> tuple[InstalledApp, ...]:
+        """With components, in the order of the specification; none where it cannot be opened."""
+        ...
+
+    async def opened(self, name: str) -> Mapping[str, Any] | None:
+        """The specification, opened; None when it cannot be."""
+        ...
+
+
+class StopsPort(Protocol):
+    """Components an operator stopped, which nothing starts by itself (`containers.operatorstops`)."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Their identifiers."""
+        ...
+
+    async def add(self, identifiers: Iterable[str]) -> None:
+        """Durable when it returns."""
+        ...
+
+    async def drop(self, identifiers: Iterable[str]) -> None: ...
+
+
+class HealthPort(Protocol):
+    """Who looks after the containers (`containers.healthwatch.HealthWatch`)."""
+
+    @property
+    def crashes(self) -> Mapping[str, Crashes]:
+        """Components that ended by themselves, by identifier."""
+        ...
+
+    async def plan(self) -> Sequence[msgspec.Struct]:
+        """What would be done right now, without doing it: actions of `trionode.plans`, each with a reason."""
+        ...
+
+
+class ContainersPort(Protocol):
+    """The containers of this node."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def disk(self) -> Disk: ...
+    @property
+    def host(self) -> AppHost: ...
+    @property
+    def actions(self) -> AppActions: ...
+    @property
+    def installed(self) -> InstalledPort: ...
+    @property
+    def operations(self) -> Operations: ...
+    @property
+    def stops(self) -> StopsPort: ...
+    @property
+    def health(self) -> HealthPort: ...
