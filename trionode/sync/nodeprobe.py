@@ -5,15 +5,13 @@ The answers of strangers: bounded in size and time, and whatever is wrong with t
 
 from __future__ import annotations
 
-import zlib
-from contextlib import aclosing
-
 import trio
 
 from trionode.errors import WireError
 from trionode.lifecycle.confirmation import CONFIRMED
 from trionode.lifecycle.monitors import Word
-from trionode.sync.source import HttpBody, PeerHttp, SourceError
+from trionode.sync.source import PeerHttp, SourceError
+from trionode.sync.wholebody import whole_body
 from trionode.wire.jsjson import parse
 
 STATUS_PATH = "/daemon/getfluxnodestatus"
@@ -34,10 +32,10 @@ class HttpNodeProbe:
         with trio.move_on_after(self._timeout_s):
             try:
                 async with self._http.get(ip, port, STATUS_PATH) as body:
-                    text = await _text(body)
+                    text = await whole_body(body, BODY_LIMIT_BYTES) or b""
             except SourceError:
                 return Word.SILENT
-        return Word.SILENT if text is None else _word(text)
+        return Word.SILENT if text is None else _word(text.decode("utf-8", "replace"))
 
     async def reaches(self, ip: str, port: int) -> bool:
         """Whether anybody answers there over HTTP; the caller sets the time limit."""
@@ -57,20 +55,3 @@ def _word(text: str) -> Word:
     data = answer.get("data") if isinstance(answer, dict) and answer.get("status") == "success" else None
     confirmed = isinstance(data, dict) and data.get("status") == CONFIRMED
     return Word.CONFIRMED if confirmed else Word.OTHER
-
-
-async def _text(body: HttpBody) -> str:
-    """The body, or an empty text when it is too long or damaged: somebody answered, that is all."""
-    whole = bytearray()
-    async with aclosing(body.pieces) as pieces:
-        async for piece in pieces:
-            whole += piece
-            if len(whole) > BODY_LIMIT_BYTES:
-                return ""
-    try:
-        plain = bytes(whole)
-        if body.encoding == "gzip":
-            plain = zlib.decompressobj(wbits=31).decompress(plain, BODY_LIMIT_BYTES)
-        return plain.decode("utf-8", "replace")
-    except zlib.error:
-        return ""

@@ -1,0 +1,175 @@
+"""Elections carried out: who is stopped, who starts, and what a missing answer must not do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+
+from trionode.config.tree import MonitorSettings
+from trionode.containers.disk import Disk, DiskError
+from trionode.containers.electionwatch import ElectionWatch
+from trionode.containers.engine import ContainerRow, Engine, EngineUnreachable
+from trionode.containers.operations import Operations, Work
+from trionode.lifecycle.local import Component, InstalledApp
+from trionode.plans.election import Member
+from trionode.runtime.clock import VirtualClock
+from trionode.runtime.counters import Counters
+
+OWN, OTHER = "198.51.100.1:16127", "198.51.100.2:16127"
+URLS = ("http://one", "http://two")
+APP = InstalledApp("shop", "aa", (Component("db_shop", "g:/data"), Component("web_shop", "/data")))
+
+
+class World:
+    """Engine, disk, managers and other nodes in one."""
+
+    own_address: str | None = OWN
+
+    def __init__(self, *running: str) -> None:
+        self.running_here = set(running)
+        self.managers: dict[str, list[str] | None] = {}
+        self.nodes: dict[str, list[str]] = {}
+        self.done: list[str] = []
+        self.away = False
+        self.chmod_fails = False
+
+    async def installed(self) -> list[InstalledApp]:
+        return [APP]
+
+    def members(self, app: str) -> list[Member]:
+        return [Member(OWN, 1_000), Member(OTHER, 2_000)]
+
+    async def listed(self, url: str) -> Collection[str] | None:
+        return self.managers.get(url)
+
+    async def running(self, address: str) -> Collection[str] | None:
+        return self.nodes.get(address)
+
+    async def containers(self) -> tuple[ContainerRow, ...]:
+        if self.away:
+            raise EngineUnreachable("the engine is away")
+        return tuple(
+            ContainerRow(id=name, name=name, image="i", image_id="i", state="running")
+            for name in sorted(self.running_here)
+        )
+
+    async def stop(self, container: str, grace_s: float) -> None:
+        self.running_here.discard(container)
+        self.done.append(f"stop {container}")
+
+    async def start(self, container: str) -> None:
+        self.running_here.add(container)
+        self.done.append(f"start {container}")
+
+    async def open_folder(self, name: str) -> None:
+        if self.chmod_fails:
+            raise DiskError("no such folder")
+        self.done.append(f"open {name}")
+
+
+@asynccontextmanager
+async def holding(
+    world: World, operations: Operations, *, let_alone: bool = False
+) -> AsyncIterator[ElectionWatch]:
+    watch = ElectionWatch(
+        MonitorSettings(),
+        apps=world,
+        electorate=world,
+        engine=cast("Engine", world),
+        disk=cast("Disk", world),
+        operations=operations,
+        clock=VirtualClock(0),
+        counters=Counters(),
+        urls=lambda app: URLS,
+        let_alone=lambda app: let_alone,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch.run)
+        yield watch
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_another_primary_stops_the_whole_app_here(autojump_clock: trio.testing.MockClock) -> None:
+    world = World("fluxdb_shop", "fluxweb_shop")
+    world.managers["http://two"] = [OTHER]
+    async with holding(world, Operations()) as watch:
+        await trio.sleep(1)
+        assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]
+        await trio.sleep(40)
+        assert len(world.done) == 2
+        assert "is the primary" in watch.results["shop"]
+
+
+@pytest.mark.trio
+async def test_the_first_starts_when_nobody_runs_it(autojump_clock: trio.testing.MockClock) -> None:
+    world = World("fluxweb_shop")
+    world.managers = {url: [] for url in URLS}
+    async with holding(world, Operations()):
+        await trio.sleep(1)
+        assert world.done == [
+            "open fluxdb_shop",
+            "stop fluxdb_shop",
+            "start fluxdb_shop",
+            "stop fluxweb_shop",
+            "start fluxweb_shop",
+        ]
+
+
+@pytest.mark.trio
+async def test_silence_of_all_managers_is_not_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    world = World()
+    async with holding(world, Operations()) as watch:
+        await trio.sleep(1000)
+        assert world.done == []
+        assert "not known is not nobody" in watch.results["shop"]
+
+
+@pytest.mark.trio
+async def test_a_folder_that_cannot_be_opened_ends_the_start(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    world.managers, world.chmod_fails = {url: [] for url in URLS}, True
+    async with holding(world, Operations()):
+        await trio.sleep(1)
+        assert world.done == []
+        world.chmod_fails = False
+        await trio.sleep(30)
+        assert "start fluxdb_shop" in world.done
+
+
+@pytest.mark.trio
+async def test_operations_backups_and_operators_come_first(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world, operations = World("fluxdb_shop"), Operations()
+    world.managers["http://one"] = [OTHER]
+    async with holding(world, operations):
+        await trio.sleep(1)
+        assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]  # the first cycle came before
+        world.running_here.add("fluxdb_shop")
+        with operations.doing(Work.INSTALL, "web"):
+            await trio.sleep(60)
+        with operations.holding("db_shop"):
+            await trio.sleep(60)
+        assert len(world.done) == 2
+    async with holding(world, operations, let_alone=True):
+        await trio.sleep(60)
+        assert len(world.done) == 2
+
+
+@pytest.mark.trio
+async def test_an_engine_that_is_away_costs_a_cycle(autojump_clock: trio.testing.MockClock) -> None:
+    world = World("fluxdb_shop")
+    world.managers["http://one"], world.away = [OTHER], True
+    async with holding(world, Operations()):
+        await trio.sleep(10)
+        world.away = False
+        await trio.sleep(30)
+        assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]

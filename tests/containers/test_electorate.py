@@ -1,0 +1,81 @@
+"""What counts as an answer of a domain manager or a node, and what as silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from trionode.containers.electorate import HttpElectorate
+from trionode.runtime.counters import Counters
+from trionode.sync.source import HttpBody, SourceError
+
+URL = "http://fdm-fn-1-1.example:16130/appips/web"
+
+
+class OneNode:
+    """Answers every GET with one body."""
+
+    def __init__(self, body: bytes | None) -> None:
+        self.body = body
+
+    @asynccontextmanager
+    async def get(self, ip: str, port: int, path: str) -> AsyncIterator[HttpBody]:
+        if self.body is None:
+            raise SourceError("not there")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield self.body or b""
+
+        yield HttpBody(200, "", pieces())
+
+
+async def asked(status: int, body: bytes) -> tuple[object, Counters]:
+    counters = Counters()
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, content=body))
+    async with httpx.AsyncClient(transport=transport) as client:
+        return await HttpElectorate(client, OneNode(None), counters).listed(URL), counters
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, b'{"status":"success","data":{"ips":["1.2.3.4:16127"]}}', ["1.2.3.4:16127"]),
+        (200, b'{"status":"success","data":["1.2.3.4"]}', ["1.2.3.4"]),
+        (200, b'["1.2.3.4"]', ["1.2.3.4"]),
+        (200, b"[]", []),
+        (200, b'{"status":"success","data":{"ips":[]}}', []),
+        (404, b"no such app", []),
+        (200, b'{"status":"error","data":{"ips":[]}}', None),
+        (200, b"<html>", None),
+        (200, b"[1]", None),
+        (200, b'{"status":"success","data":null}', None),
+        (500, b"[]", None),
+    ],
+)
+async def test_only_a_clear_answer_is_one(status: int, body: bytes, expected: list[str] | None) -> None:
+    answer, counters = await asked(status, body)
+    assert answer == expected
+    assert counters["containers.election.no_answer.manager"] == (expected is None)
+
+
+@pytest.mark.trio
+async def test_a_node_names_what_it_runs() -> None:
+    rows = [{"Names": ["/fluxweb_shop"]}, {"Names": ["/zelold"]}]
+    document = json.dumps({"status": "success", "data": rows}).encode()
+    async with httpx.AsyncClient() as client:
+        electorate = HttpElectorate(client, OneNode(document), Counters())
+        assert await electorate.running("192.0.2.1:16127") == ["fluxweb_shop", "zelold"]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("body", [None, b"", b"{}", b'{"status":"error","data":[]}'])
+async def test_a_node_that_says_nothing_of_use_is_silent(body: bytes | None) -> None:
+    counters = Counters()
+    async with httpx.AsyncClient() as client:
+        assert await HttpElectorate(client, OneNode(body), counters).running("192.0.2.1") is None
+    assert counters["containers.election.no_answer.node"] == 1
