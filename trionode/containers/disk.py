@@ -16,11 +16,22 @@ import msgspec
 from trionode.errors import HostError
 from trionode.plans.containerdata import Mount
 
+CREATE_STEPS = ("room", "prepare", "allocate", "format", "mount", "verify", "fill", "remember", "finish")
+"""What making a volume consists of, in order: enough space, folders on this machine, the image file, its file
+system, the loop mount, a look whether it is there, folders and files in it, mounting after a reboot, and the
+name that says it is complete."""
+REMOVE_STEPS = ("unmount", "forget", "delete")
+MOUNT_STEPS = ("mount", "verify", "remember")
+
 
 class DiskError(HostError):
-    """A volume could not be made, mounted or removed."""
+    """A volume could not be made, mounted or removed. `step`: where, one of the steps above or ""."""
 
     code = "disk"
+
+    def __init__(self, message: str, *, remedy: str = "", step: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.step = step
 
 
 class FirewallError(HostError):
@@ -75,7 +86,9 @@ class Disk(Protocol):
     async def create_volume(self, request: VolumeRequest) -> None:
         """Allocate, format, mount, make folders and files (mode 777), and have it mounted after a reboot.
 
-        All or nothing: a failure or a cancellation leaves nothing behind. DiskError names the step.
+        All or nothing: a failure or a cancellation leaves nothing behind, a process killed meanwhile
+        leaves what the next one clears away. DiskError names the step. A volume of that name that exists
+        is never formatted again: remove it first.
         """
         ...
 
@@ -85,7 +98,7 @@ class Disk(Protocol):
         ...
 
     async def volumes(self) -> tuple[VolumeState, ...]:
-        """Every volume of ours, mounted or not."""
+        """Every volume of ours, mounted or not, and what a node that was here before left of them."""
         ...
 
     async def is_mounted(self, name: str) -> bool:
@@ -94,6 +107,10 @@ class Disk(Protocol):
 
     async def mount(self, name: str) -> None:
         """Mount an existing volume (again) and see to it that it is mounted after a reboot."""
+        ...
+
+    async def forget(self, name: str) -> None:
+        """It is not mounted after a reboot any more; mount and data stay as they are."""
         ...
 
     async def open_folder(self, name: str) -> None:
@@ -122,4 +139,8 @@ class Firewall(Protocol):
 
     async def guard_private(self, interfaces: Sequence[str]) -> None:
         """Containers on these bridges must not reach private address ranges beyond their own network."""
+        ...
+
+    async def unguard(self) -> None:
+        """Take those rules away, all of them."""
         ...
