@@ -5,7 +5,7 @@ Facts: docs/spec/config.md §4 and §7, docs/spec/lifecycle.md §9-§19.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from trionode.config.section import Port, Seconds, Section, about
 
@@ -16,9 +16,25 @@ class HostingSettings(Section, frozen=True, kw_only=True):
     apps_dir: Annotated[
         str, about("folder of app volumes; empty: DATA_DIR/apps", original="env FLUX_APPS_FOLDER")
     ] = ""
+    engine: Annotated[
+        Literal["none", "docker"],
+        about("what runs the apps; none: this node hosts no apps"),
+    ] = "none"
+    engine_url: Annotated[
+        str, about("where the container engine answers", original="fixed, /var/run/docker.sock")
+    ] = "unix:///var/run/docker.sock"
     engine_timeout_s: Annotated[
         float, about("longest wait for one start or removal by the container engine", gt=0)
     ] = 300.0
+    engine_sweep_s: Annotated[
+        float, about("all containers are listed this often, should an event of the engine be missed", gt=0)
+    ] = 60.0
+    engine_away_s: Annotated[
+        float, about("an engine away this long: its apps are no longer announced", gt=0)
+    ] = 300.0
+    parallel_starts: Annotated[
+        int, about("apps started side by side at boot", ge=1, original="one by one")
+    ] = 16
     stop_grace_s: Annotated[
         float,
         about("a container may take this to stop when the machine goes down", gt=0, original="fixed, 9 s"),
@@ -233,6 +249,12 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
     forced_removal_interval_s: Annotated[
         float, about("removal of orphan containers", gt=0, original="fluxapps.forceRemovalIntervalMs")
     ] = 7200.0
+    hardware_interval_s: Annotated[
+        float, about("whether the machine still has room for its apps", gt=0, original="fixed, at start")
+    ] = 21_600.0
+    hardware_removal_spacing_s: Annotated[
+        float, about("between two of those removals", ge=0, original="fixed, 5 s")
+    ] = 5.0
     primary_interval_s: Annotated[
         float, about("choice of the primary of g: apps", gt=0, original="fluxapps.masterSlaveIntervalMs")
     ] = 30.0

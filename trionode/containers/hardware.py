@@ -1,0 +1,82 @@
+"""Gives apps up that this machine has no room for any more (docs/spec/lifecycle.md §19, hardware validation).
+
+A machine may shrink: memory taken out, a smaller disk, another tariff. The apps installed first stay. Looked
+at when the boot decision is carried out and then every `monitors.hardware_interval_s`; a benchmark that
+does not answer, or a disk it does not know, is no reason to remove anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from trionode.config.tree import MonitorSettings, ResourceSettings
+from trionode.containers.actions import AppActions
+from trionode.errors import TrionodeError
+from trionode.lifecycle.limits import Machine, Need, apps_without_room
+from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
+from trionode.runtime.logs import get_logger
+
+REASON = "this machine has no room for it any more"
+
+log = get_logger("containers.hardware")
+
+
+class Room(Protocol):
+    """What the machine has, and what the apps on it take."""
+
+    async def machine(self) -> Machine | None:
+        """None while the benchmark does not say."""
+        ...
+
+    async def needs(self) -> Sequence[Need]:
+        """Of every installed app that can be opened, in all its components."""
+        ...
+
+
+class HardwareWatch:
+    """Service "hardware"."""
+
+    name = "hardware"
+
+    def __init__(
+        self,
+        monitors: MonitorSettings,
+        resources: ResourceSettings,
+        *,
+        room: Room,
+        actions: AppActions,
+        boot_settled: Gate,
+        counters: Counters,
+    ) -> None:
+        self._interval_s = monitors.hardware_interval_s
+        self._spacing_s = monitors.hardware_removal_spacing_s
+        self._resources = resources
+        self._room = room
+        self._actions = actions
+        self._boot_settled = boot_settled
+        self._counters = counters
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look now and then until cancelled."""
+        task_status.started()
+        await self._boot_settled.wait()
+        while True:
+            try:
+                await self._look()
+            except TrionodeError as error:
+                self._counters.add("containers.hardware.failed")
+                log.error("room for apps not checked", problem=error.one_line())
+            await trio.sleep(self._interval_s)
+
+    async def _look(self) -> None:
+        machine = await self._room.machine()
+        if machine is None:
+            return
+        for app in apps_without_room(machine, await self._room.needs(), self._resources):
+            outcome = await self._actions.remove(app, reason=REASON, force=True)
+            self._counters.add("containers.hardware.removed" if outcome.ok else "containers.hardware.failed")
+            await trio.sleep(self._spacing_s)
