@@ -13,6 +13,7 @@ import msgspec
 
 from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
+from trionode.store.localapps import LocalAppStore, MemoryLocalApps, open_sqlite_local
 from trionode.store.memory import MemoryStore
 from trionode.store.port import Store, StoreServer
 from trionode.store.registry_memory import MemoryRegistryStore
@@ -22,13 +23,15 @@ from trionode.store.sqlite import open_sqlite
 
 FILE_NAME = "events.sqlite"
 REGISTRY_FILE_NAME = "registry.sqlite"
+LOCAL_FILE_NAME = "local.sqlite"
 
 
 class Stores(msgspec.Struct, frozen=True):
-    """The two stores of a node, and the server both are on when it is MongoDB."""
+    """The stores of a node, and the server all are on when it is MongoDB."""
 
     events: Store
     registry: RegistryStore
+    local: LocalAppStore
     server: StoreServer | None = None
 
 
@@ -39,37 +42,39 @@ def is_mongo(url: str) -> bool:
 
 @asynccontextmanager
 async def open_stores(settings: StoreSettings, data_dir: Path) -> AsyncIterator[Stores]:
-    """Open both stores that `url` names: "" (files in the data folder), "sqlite:PATH", "memory:" or
+    """Open all stores that `url` names: "" (files in the data folder), "sqlite:PATH", "memory:" or
     "mongodb://...". Raises StoreError when one cannot be opened, with the remedy.
 
-    The registry is a file of its own beside the event log, so that bulk writing of one never makes the
-    other wait.
+    Registry and installed apps are files of their own beside the event log, so that bulk writing of one
+    never makes the others wait.
     """
     if is_mongo(settings.url):
         from trionode.store.mongo.connection import open_mongo
         from trionode.store.mongo.events import MongoStore
+        from trionode.store.mongo.localapps import MongoLocalApps
         from trionode.store.mongo.registry import MongoRegistryStore
 
         async with open_mongo(settings) as server:
             events, registry = MongoStore(server), MongoRegistryStore(server)
             await events.open()
             await registry.open()
-            yield Stores(events, registry, server)
+            yield Stores(events, registry, MongoLocalApps(server), server)
         return
     path = _path(settings, data_dir)
     if path is None:
-        yield Stores(MemoryStore(), MemoryRegistryStore())
+        yield Stores(MemoryStore(), MemoryRegistryStore(), MemoryLocalApps())
         return
-    if path.name == REGISTRY_FILE_NAME:
+    if path.name in (REGISTRY_FILE_NAME, LOCAL_FILE_NAME):
         raise StoreError(
-            f"store.url names {path}, which is the file of the registry",
+            f"store.url names {path}, which is the file of another store",
             remedy="choose another file name for the event log",
         )
     async with (
         open_sqlite_registry(path.with_name(REGISTRY_FILE_NAME)) as registry_store,
         open_sqlite(path) as event_store,
+        open_sqlite_local(path.with_name(LOCAL_FILE_NAME)) as local_store,
     ):
-        yield Stores(event_store, registry_store)
+        yield Stores(event_store, registry_store, local_store)
 
 
 @asynccontextmanager
