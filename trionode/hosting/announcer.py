@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 
-from trionode.appstate.decision import Decision
 from trionode.config.tree import AppStateSettings
 from trionode.errors import TrionodeError
+from trionode.hosting.ownmessages import Broadcaster, OwnLog, OwnMessages
 from trionode.hosting.port import APPS_CHANGED, RunningApp, RunningApps
 from trionode.runtime.bus import Event, EventBus, Subscription
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
-from trionode.wire.envelope import Envelope
 
 CAPABILITY = "chain:capability"
 LINK_ADDED = "peers:added"
@@ -34,22 +33,6 @@ RETRY_S = 60.0
 """After a failed cycle the next one comes this soon (scaled), not only after the whole interval."""
 
 log = get_logger("hosting.announcer")
-
-
-class Broadcaster(Protocol):
-    """Signs data with the node's key and sends it to every peer."""
-
-    def broadcast_own(self, data: dict[str, Any]) -> Envelope:
-        """Hands the message to the peers and returns its signed envelope."""
-        ...
-
-
-class OwnLog(Protocol):
-    """The part of the event log that takes the node's own messages."""
-
-    async def apply_local(self, envelope: Envelope) -> Decision:
-        """Store and fold an own signed message as if it had been accepted from a peer."""
-        ...
 
 
 class SenderFacts(Protocol):
@@ -93,11 +76,11 @@ class Announcer:
         self._settings = settings
         self._apps = apps
         self._facts = facts
-        self._broadcaster = broadcaster
-        self._own_log = own_log
+        self._messages = OwnMessages(
+            "announcer", broadcaster, own_log, counters, clock, max_future_ms=settings.max_future_ms
+        )
         self._bus = bus
         self._counters = counters
-        self._clock = clock
         self._start = start
         self._boot_settled = boot_settled
         self._uptime_s = uptime_s
@@ -107,7 +90,6 @@ class Announcer:
         self._address: str | None = None
         self._announced: dict[str, RunningApp | None] = {}
         self._since_ms: dict[str, int] = {}
-        self._last_stamp_ms = 0
         self._hushed = False
         self._unheard = False
         self._removed_unheard: dict[str, None] = {}
@@ -197,9 +179,9 @@ class Announcer:
         return apps
 
     async def _tell_running(self, apps: tuple[RunningApp, ...], address: str) -> None:
-        stamp_ms = self._stamp_ms()
+        stamp_ms = self._messages.stamp_ms()
         entries = [self._entry(app, stamp_ms) for app in apps]
-        await self._send(
+        await self._messages.send(
             {
                 "type": "fluxapprunning",
                 "version": 2,
@@ -216,13 +198,13 @@ class Announcer:
         self._bus.publish("app:running", {"apps": entries, "ip": address})
 
     async def _tell_removed(self, name: str, address: str) -> None:
-        await self._send(
+        await self._messages.send(
             {
                 "type": "fluxappremoved",
                 "version": 1,
                 "appName": name,
                 "ip": address,
-                "broadcastedAt": self._stamp_ms(),
+                "broadcastedAt": self._messages.stamp_ms(),
             }
         )
         self._announced.pop(name, None)
@@ -231,28 +213,11 @@ class Announcer:
             self._removed_unheard[name] = None
         self._counters.add("announcer.removed")
 
-    async def _send(self, data: dict[str, Any]) -> None:
-        decision = await self._own_log.apply_local(self._broadcaster.broadcast_own(data))
-        if not decision.accepted:
-            # The network has it, our own log refused it: worth a line, since peers may well do the same.
-            self._counters.add(f"announcer.not_applied.{decision.reason}")
-            log.warning("own message refused by the own log", type=data["type"], reason=decision.reason)
-
     def _entry(self, app: RunningApp, now_ms: int) -> dict[str, str]:
         since_ms = app.running_since_ms
         if since_ms is None:
             since_ms = self._since_ms.setdefault(app.name, now_ms)
         return {"name": app.name, "hash": app.hash, "runningSince": iso_ms(since_ms)}
-
-    def _stamp_ms(self) -> int:
-        # Peers keep the strictly newer of two messages, so two of ours never share a millisecond. What a
-        # clock stamped that was far ahead they have refused: once it is right again, that is not followed.
-        now_ms = self._clock.now_ms()
-        next_ms = self._last_stamp_ms + 1
-        self._last_stamp_ms = (
-            now_ms if next_ms > now_ms + self._settings.max_future_ms else max(now_ms, next_ms)
-        )
-        return self._last_stamp_ms
 
 
 def iso_ms(ms: int) -> str:
