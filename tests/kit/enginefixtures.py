@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import dockerengine
+import imageregistry
 import pytest
 from dockerengine import DockerEngine, TestEngine
 from engineapi import EngineApi
@@ -25,6 +26,7 @@ __all__ = [
     "engine_log_on_failure",
     "engine_socket",
     "engine_turn",
+    "image_registry",
     "nothing_left",
     "own_engine",
     "private_engine",
@@ -37,8 +39,11 @@ LOG_START = pytest.StashKey[tuple[TestEngine, int]]()
 def engine_or_skip() -> None:
     """Skips (in CI: fails) with the reason why no engine can be had."""
     reason = dockerengine.why_not()
-    if reason is None:
-        return
+    if reason is not None:
+        _missing(reason)
+
+
+def _missing(reason: str) -> None:
     if os.environ.get(dockerengine.NEEDED):
         pytest.fail(f"a container engine is needed here: {reason}")
     pytest.skip(f"no container engine: {reason}")
@@ -69,6 +74,16 @@ def engine() -> Iterator[TestEngine]:
 def engine_socket(engine: TestEngine) -> str:
     """`unix:///...` of the shared engine."""
     return engine.url
+
+
+@pytest.fixture(scope="session")
+def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageregistry.TestRegistry]:
+    """A registry without users for all tests of this process; images are told apart by their names."""
+    reason = imageregistry.why_not()
+    if reason is not None:
+        _missing(reason)
+    with imageregistry.running_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
 
 
 @pytest.fixture
