@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import trio
 
-from trionode.containers.operatorstops import MemoryStops, OperatorStops, StopsOnDisk
-from trionode.errors import HostError
+from trionode.containers.operatorstops import META, OperatorStops
+from trionode.errors import StoreError
 from trionode.hosting.port import APP_REMOVED
 from trionode.runtime.bus import EventBus
+from trionode.store.localapps import MemoryLocalApps
 
 
 @pytest.mark.trio
-async def test_they_outlive_the_process(tmp_path: Path) -> None:
-    file = StopsOnDisk(tmp_path / "stops.json")
-    stops = OperatorStops(file, EventBus())
+async def test_they_outlive_the_process() -> None:
+    store = MemoryLocalApps()
+    stops = OperatorStops(store, EventBus())
     await stops.add(["web_shop", "db_shop"])
     await stops.drop(["db_shop"])
-    later = OperatorStops(file, EventBus())
+    later = OperatorStops(store, EventBus())
     async with trio.open_nursery() as nursery:
         await nursery.start(later.run)
         assert later.names == {"web_shop"}
         nursery.cancel_scope.cancel()
-    assert await trio.to_thread.run_sync(os.listdir, tmp_path) == ["stops.json"]
 
 
 @pytest.mark.trio
 async def test_an_app_that_is_removed_takes_its_stops_along(autojump_clock: object) -> None:
-    bus, file = EventBus(), MemoryStops()
-    stops = OperatorStops(file, bus)
+    bus, store = EventBus(), MemoryLocalApps()
+    stops = OperatorStops(store, bus)
     async with trio.open_nursery() as nursery:
         await nursery.start(stops.run)
         await stops.add(["web_shop", "old", "web_myshop"])
@@ -39,22 +36,24 @@ async def test_an_app_that_is_removed_takes_its_stops_along(autojump_clock: obje
         bus.publish(APP_REMOVED, {"name": "old"})
         await trio.sleep(1)
         assert stops.names == {"web_myshop"}
-        assert file.names == ("web_myshop",)
+        assert await store.get_meta(META) == '["web_myshop"]'
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.trio
-async def test_what_cannot_be_written_has_not_changed(tmp_path: Path) -> None:
-    stops = OperatorStops(StopsOnDisk(tmp_path / "no" / "stops.json"), EventBus())
-    with pytest.raises(HostError):
+async def test_what_cannot_be_written_has_not_changed() -> None:
+    store = MemoryLocalApps()
+    stops = OperatorStops(store, EventBus())
+    store.failing.add("put_meta")
+    with pytest.raises(StoreError):
         await stops.add(["shop"])
     assert stops.names == frozenset()
 
 
 @pytest.mark.trio
-async def test_a_broken_file_says_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "stops.json"
-    path.write_text("{")
-    with pytest.raises(HostError) as caught:
-        await StopsOnDisk(path).read()
-    assert "delete it" in caught.value.remedy
+async def test_a_broken_list_says_what_to_do() -> None:
+    store = MemoryLocalApps()
+    await store.put_meta(META, "{")
+    with pytest.raises(StoreError) as caught:
+        await OperatorStops(store, EventBus()).load()
+    assert "delete" in caught.value.remedy

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from trionode.api.levels import Level
+from trionode.api.levels import OF_AN_APP, Level
 from trionode.api.sessions import Sessions
 from trionode.config.tree import Settings
 from trionode.errors import WireError
@@ -21,6 +21,7 @@ from trionode.wire.ethereum import verify_personal
 from trionode.wire.signing import verify_message
 
 USER_PHRASE_AGE_MS = 16 * 3_600_000
+OWNER_PHRASE_AGE_MS = 2 * 3_600_000
 PHRASE_LENGTHS = range(40, 71)
 HEADER_LIMIT_CHARS = 4096
 TIME_DIGITS = 13
@@ -105,7 +106,9 @@ class Authority:
         if credentials is None:
             return False
         if level is Level.USER:
-            return self._is_user(credentials)
+            return self._is_recent(credentials, USER_PHRASE_AGE_MS) and self._proves(credentials)
+        if level in OF_AN_APP:
+            return self.allows_for_app(level, credentials, None)
         may = {
             Level.ADMIN: self.is_admin(credentials.flux_id),
             Level.TEAM: self.is_team(credentials.flux_id),
@@ -113,14 +116,27 @@ class Authority:
         }[level]
         return may and self._has_session(credentials) and self._proves(credentials)
 
-    def _is_user(self, credentials: Credentials) -> bool:
-        if not self._has_session(credentials):
-            made = phrase_time_ms(credentials.login_phrase)
-            if made is None or len(credentials.login_phrase) not in PHRASE_LENGTHS:
-                return False
-            if not 0 <= self._clock.now_ms() - made <= USER_PHRASE_AGE_MS:
-                return False
-        return self._proves(credentials)
+    def allows_for_app(self, level: Level, credentials: Credentials | None, owner: str | None) -> bool:
+        """Does the caller reach a level that depends on an app? `owner` None: there is no such app here.
+
+        A phrase of the last two hours will do, for nodes pass commands of owners on to one another.
+        """
+        if credentials is None:
+            return False
+        caller = credentials.flux_id
+        may = owner is not None and _same_id(caller, owner)
+        if level is Level.OWNER_OR_ABOVE:
+            may = may or self.is_admin(caller) or self.is_team(caller)
+        return may and self._is_recent(credentials, OWNER_PHRASE_AGE_MS) and self._proves(credentials)
+
+    def _is_recent(self, credentials: Credentials, age_ms: int) -> bool:
+        """A session at this node, or a phrase of any node that is not older."""
+        if self._has_session(credentials):
+            return True
+        made = phrase_time_ms(credentials.login_phrase)
+        if made is None or len(credentials.login_phrase) not in PHRASE_LENGTHS:
+            return False
+        return 0 <= self._clock.now_ms() - made <= age_ms
 
     def _has_session(self, credentials: Credentials) -> bool:
         return self._sessions.find(credentials.flux_id, credentials.login_phrase) is not None
@@ -128,3 +144,10 @@ class Authority:
     @staticmethod
     def _proves(credentials: Credentials) -> bool:
         return signed_by(credentials.login_phrase, credentials.flux_id, credentials.signature)
+
+
+def _same_id(left: str, right: str) -> bool:
+    """Hexadecimal addresses are the same in any letter case."""
+    if ETHEREUM_ADDRESS.fullmatch(left):
+        return left.lower() == right.lower()
+    return left == right

@@ -13,3 +13,9 @@ class Level(enum.Enum):
     ADMIN = "admin"
     TEAM = "team"
     ADMIN_OR_TEAM = "admin or team"
+    OWNER = "app owner"
+    OWNER_OR_ABOVE = "app owner, admin or team"
+
+
+OF_AN_APP = frozenset({Level.OWNER, Level.OWNER_OR_ABOVE})
+"""Levels that depend on the app a request is about."""

@@ -31,7 +31,7 @@ class RemoveApp(msgspec.Struct, frozen=True):
 
 
 class LeaveApp(msgspec.Struct, frozen=True):
-    """Nothing is done. `why`: `no_spec` (not installed, or none in force), `election`, `stopped` (on purpose)."""
+    """Nothing is done. `why`: `no_spec` (no row, or none in force), `election`, `stopped` (on purpose)."""
 
     app: str
     why: str

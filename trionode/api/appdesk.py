@@ -1,0 +1,190 @@
+"""The desk for commands to apps: what has to go on when the client that asked for it goes away.
+
+An install that was begun is carried through (or rolled back by itself), and a stop of three containers does
+not end after the first, whatever becomes of the connection. The work runs in this service; the request only
+listens. Commands to all nodes of an app are sent from here too (docs/spec/api.md §8.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from trionode.api.answers import Answer, ApiFailure, message, warning
+from trionode.api.commandstream import OutputStream, CommandStream
+from trionode.containers.operations import Busy
+from trionode.errors import TrionodeError
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+from trionode.sync.source import HttpBody, SourceError
+
+MAX_UNDER_WAY = 64
+"""Commands, streams and fan-outs at once; more are refused, so nothing here grows without bound."""
+ASK_S = 30.0
+"""A node that was sent a command is listened to this long; what it does goes on without us."""
+CHUNKS_AHEAD = 16
+
+log = get_logger("api.appdesk")
+
+Work = Callable[[CommandStream], Awaitable[Answer]]
+Source = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+
+
+class NodeHttp(Protocol):
+    """GETs of other nodes (`sync.source.HttpSource`)."""
+
+    def get(
+        self, ip: str, port: int, path: str, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> AbstractAsyncContextManager[HttpBody]: ...
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A node a command is sent to."""
+
+    ip: str
+    port: int
+
+
+class AppDesk:
+    """Service "app commands"."""
+
+    name = "app commands"
+
+    def __init__(self, http: NodeHttp, counters: Counters, *, spacing_s: float) -> None:
+        self._http = http
+        self._counters = counters
+        self._spacing_s = spacing_s
+        # as many places as there may be jobs: handing one in never waits
+        self._jobs_in, self._jobs = trio.open_memory_channel[Callable[[], Awaitable[None]]](MAX_UNDER_WAY)
+        self._under_way = 0
+        self._open = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._open = True
+                task_status.started()
+                async for job in self._jobs:
+                    nursery.start_soon(self._guard, job)
+        finally:
+            self._open = False
+
+    async def _guard(self, job: Callable[[], Awaitable[None]]) -> None:
+        """One job to its end; a defect in it must not cancel an install beside it."""
+        try:
+            await job()
+        except Exception:
+            self._counters.add("api.apps.crashed")
+            log.exception("a command to an app failed")
+        finally:
+            self._under_way -= 1
+
+    def begin(self, work: Work) -> CommandStream:
+        """Have it done; what it tells, and at last its answer, come out of the stream.
+
+        Raises ApiFailure when too much is under way.
+        """
+        stream = CommandStream()
+
+        async def job() -> None:
+            try:
+                stream.finish(await _answer_of(work, stream))
+            finally:
+                # reached with no answer only when the node stops
+                stream.finish(Answer("error", message("The node stops; the command was cut short")))
+
+        self._hand_in(job)
+        return stream
+
+    async def do(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Have it done and wait for the answer; it goes on when the waiting is cancelled."""
+        return await self.begin(lambda _: work()).answer()
+
+    async def pump(self, source: Source) -> OutputStream:
+        """Chunks from a source that is opened here and closed when the client leaves.
+
+        Raises what opening it raises; what breaks later ends the stream.
+        """
+        chunks_in, chunks = trio.open_memory_channel[bytes](CHUNKS_AHEAD)
+        opened = trio.Event()
+        problems: list[Exception] = []
+        scope = trio.CancelScope()
+
+        async def job() -> None:
+            try:
+                with scope, chunks_in:
+                    async with source() as pieces:
+                        opened.set()
+                        async for piece in pieces:
+                            await chunks_in.send(piece)
+            except trio.BrokenResourceError:
+                self._counters.add("api.apps.listeners_left")
+            except TrionodeError as error:
+                problems.append(error)
+            finally:
+                opened.set()
+
+        self._hand_in(job)
+        try:
+            await opened.wait()
+        except trio.Cancelled:
+            scope.cancel(reason="the client left")
+            raise
+        if problems:
+            raise problems[0]
+        return OutputStream(chunks, scope.cancel)
+
+    def fan_out(self, targets: Sequence[Target], path: str, zelidauth: str) -> None:
+        """Send a command to nodes, one after the other with a pause, without waiting for their answers.
+
+        `zelidauth`: the header of who asked, as it came. Raises ApiFailure when too much is under way.
+        """
+
+        async def job() -> None:
+            async with trio.open_nursery() as nursery:
+                for number, target in enumerate(targets):
+                    if number:
+                        await trio.sleep(self._spacing_s)
+                    nursery.start_soon(self._ask, target, path, zelidauth)
+
+        self._hand_in(job)
+
+    async def _ask(self, target: Target, path: str, zelidauth: str) -> None:
+        try:
+            with trio.move_on_after(ASK_S):
+                headers = [("zelidauth", zelidauth)]
+                async with self._http.get(target.ip, target.port, path, headers=headers) as body:
+                    async for _ in body.pieces:
+                        pass  # read to the end, so that an old node does not see its client leave
+            self._counters.add("api.apps.global_commands")
+        except SourceError as error:
+            self._counters.add("api.apps.global_commands_failed")
+            log.info("command not delivered", node=f"{target.ip}:{target.port}", problem=error.message)
+
+    def _hand_in(self, job: Callable[[], Awaitable[None]]) -> None:
+        if not self._open:
+            raise ApiFailure("This node does not take commands to apps right now")
+        if self._under_way >= MAX_UNDER_WAY:
+            self._counters.add("api.apps.refused.busy")
+            raise ApiFailure("Too many commands to apps are under way on this node, try again later")
+        self._jobs_in.send_nowait(job)
+        self._under_way += 1
+
+
+async def _answer_of(work: Work, stream: CommandStream) -> Answer:
+    """The answer of the work, or what stands for its failure; this service outlives any command."""
+    try:
+        return await work(stream)
+    except ApiFailure as failure:
+        return failure.answer()
+    except Busy as busy:
+        return warning(busy.one_line())
+    except TrionodeError as error:
+        return Answer("error", message(error.one_line()))
+    except Exception as error:
+        log.exception("a command to an app failed")
+        return Answer("error", message("Internal error", type(error).__name__))
