@@ -7,7 +7,7 @@ force goes ahead (docs/spec/api.md §8.2). Backups and restores hold apps back.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -22,6 +22,7 @@ class Work(enum.Enum):
     REMOVE = "removal"
     SOFT_REDEPLOY = "soft redeploy"
     HARD_REDEPLOY = "hard redeploy"
+    RECREATE = "recreation"
 
 
 class Operation(msgspec.Struct, frozen=True, eq=False):
@@ -49,6 +50,11 @@ class Operations:
     def __init__(self) -> None:
         self._under_way: list[Operation] = []
         self._held: dict[str, None] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever something begins or ends here; it must be quick and must not raise."""
+        self._listeners.append(listener)
 
     @property
     def current(self) -> Operation | None:
@@ -70,10 +76,12 @@ class Operations:
             raise Busy(self._under_way[-1])
         operation = Operation(work, app)
         self._under_way.append(operation)
+        self._tell()
         try:
             yield
         finally:
             self._under_way.remove(operation)
+            self._tell()
 
     @property
     def held(self) -> frozenset[str]:
@@ -84,7 +92,13 @@ class Operations:
     def holding(self, name: str) -> Iterator[None]:
         """A backup or restore works on an app or a component within the block."""
         self._held[name] = None
+        self._tell()
         try:
             yield
         finally:
             self._held.pop(name, None)
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
