@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -223,7 +224,8 @@ class DockerEngine:
                 _kill(pid)
 
     def _make_bridge(self) -> None:
-        if Path(f"/sys/class/net/{self.bridge}").exists():
+        # Not by /sys, which in another network namespace still shows the first one.
+        if self.bridge in {name for _, name in socket.if_nameindex()}:
             return
         subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         subprocess.run(["ip", "addr", "add", f"{self._subnet}.1/24", "dev", self.bridge], check=True)

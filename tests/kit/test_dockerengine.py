@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -26,8 +27,8 @@ def image(engine: TestEngine) -> str:
     return IMAGE
 
 
-def bridges() -> set[str]:
-    return {path.name for path in Path("/sys/class/net").iterdir() if (path / "bridge").exists()}
+def interfaces() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
 
 
 def mounts() -> list[str]:
@@ -112,7 +113,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.trio
 async def test_an_engine_restarts_and_is_killed_and_leaves_nothing(engine_turn: None) -> None:
-    before = (bridges(), mounts(), firewall.rules())
+    before = (interfaces(), mounts(), firewall.rules())
     folder = Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
     async with start_engine(folder) as engine:
         import_image(engine.api, IMAGE, cmd=WEB)
@@ -130,7 +131,7 @@ async def test_an_engine_restarts_and_is_killed_and_leaves_nothing(engine_turn: 
         await engine.kill_async()
     assert not os.path.exists(folder)  # noqa: ASYNC240
     assert not alive(outlives)
-    now = (bridges(), mounts(), firewall.rules())
+    now = (interfaces(), mounts(), firewall.rules())
     assert now[:2] == before[:2]
     if not others():
         assert now[2] == before[2]
