@@ -21,8 +21,7 @@ from trionode.errors import ChainError, HostError
 from trionode.lifecycle.limits import Machine
 from trionode.lifecycle.names import is_app_container
 from trionode.plans.deferrals import Kind
-from trionode.plans.parts import parts_of
-from trionode.plans.requirements import Amount, NodeFacts, Place, locked_by
+from trionode.plans.requirements import Amount, NodeFacts, Place
 from trionode.runtime.logs import get_logger
 from trionode.wire.address import split_address
 from trionode.wire.nodelist import NodeEntry, NodeList
@@ -58,20 +57,13 @@ class EngineSide(Protocol):
     async def containers(self) -> tuple[ContainerRow, ...]: ...
 
 
-class InstalledName(Protocol):
-    """A row of what is installed here."""
-
-    @property
-    def name(self) -> str: ...
-
-
 class InstalledSide(Protocol):
     """What is installed here (`containers.installedapps.InstalledApps`)."""
 
-    def rows(self) -> Sequence[InstalledName]: ...
-
-    async def opened(self, name: str) -> Mapping[str, Any] | None:
-        """The installed specification, opened; None when it cannot be."""
+    def locked(
+        self, settings: ResourceSettings, tier: str | None = None, *, without: str | None = None
+    ) -> Amount:
+        """What installed apps take of this machine, encrypted ones included."""
         ...
 
 
@@ -151,13 +143,13 @@ class NodeView:
             raise NodeUnknown(f"the engine does not tell the machine: {error.message}") from error
         return Machine(info.cpus, info.memory_bytes // MIB_BYTES, benchmark.ssd_gb)
 
-    async def facts(self) -> NodeFacts:
-        """What requirements are held against. Raises NodeUnknown."""
+    async def facts(self, *, without: str | None = None) -> NodeFacts:
+        """What requirements are held against; `without`: as if this app were not here. Raises NodeUnknown."""
         machine = await self.machine()
         located = await self.locate()
         return NodeFacts(
             machine=machine,
-            locked=await self._locked(),
+            locked=self._installed.locked(self._resources, self.tier, without=without),
             address=self.address or "",
             collateral=self.collateral,
             tier=self.tier,
@@ -166,14 +158,6 @@ class NodeView:
             is_datacenter=located is not None and located.is_datacenter,
             is_enterprise=self.is_enterprise,
         )
-
-    async def _locked(self) -> Amount:
-        """What is taken by apps installed here, encrypted ones included as far as they can be opened."""
-        tier, apps = self.tier, []
-        for row in self._installed.rows():
-            spec = await self._installed.opened(row.name)
-            apps.append(() if spec is None else parts_of(spec, tier) or ())
-        return locked_by(apps, self._resources)
 
     async def kind(self) -> Kind | None:
         """What kind of node this is; None while its address is not known. Raises NodeUnknown."""

@@ -320,7 +320,9 @@ class _Round:
 
     def claim(self) -> Steps:
         """Announce, wait for others who do the same, and see whose turn it is."""
-        yield Announce(self.choice.app, self.kind.address)
+        if (yield Announce(self.choice.app, self.kind.address)) is False:
+            self.memory.tried.drop(self.choice.hash)
+            return self.short("nobody could be told of it")
         yield Wait(self.settings.collision_wait_s)
         counts = yield from self.count()
         order = sorted(counts.installing, key=lambda other: other.age_key)
@@ -338,7 +340,11 @@ class _Round:
 
     def install(self) -> Generator[Need, Any, SpawnEnd]:
         choice = self.choice
-        if not (yield Install(self.spec)):
+        installed: bool | None = yield Install(self.spec)
+        if installed is None:
+            self.memory.tried.drop(choice.hash)
+            return self.short("the node was not free to install it")
+        if not installed:
             self.memory.failed.put(choice.hash, self.settings.failed_ttl_s)
             yield Publish("spawner:installFailed", {"appName": choice.app, "hash": choice.hash})
             return self.short("its install failed")

@@ -102,7 +102,7 @@ class VerifyImages(msgspec.Struct, frozen=True):
 
 
 class Announce(msgspec.Struct, frozen=True):
-    """Store and broadcast that this node installs it."""
+    """Store and broadcast that this node installs it. Answer: False when nothing could be told."""
 
     app: str
     address: str
@@ -115,7 +115,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Install(msgspec.Struct, frozen=True):
-    """Answer: bool, whether it was installed."""
+    """Answer: bool, whether it was installed; None: not begun, for a reason that is not the app's."""
 
     spec: Spec
 
