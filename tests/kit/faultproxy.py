@@ -33,6 +33,7 @@ SESSION_CALLS = frozenset({"hello", "ismaster", "ping", "endSessions", "buildInf
 
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
+_MORE_TO_COME = 2
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -189,13 +190,15 @@ class FaultProxy:
                 fault.then()
             if fault.answer is None:
                 return
-            client.sendall(_answer_to(frame, fault.answer))
+            if not _is_silent(frame):
+                client.sendall(_answer_to(frame, fault.answer))
 
     def _carry_out(self, frame: bytes) -> None:
         """Have the server do it, on a connection of its own, and keep its answer back."""
         with socket.create_connection(self._target, 10) as aside:
             aside.sendall(frame)
-            _read_frame(aside)
+            if not _is_silent(frame):
+                _read_frame(aside)
 
     def _answers(self, client: socket.socket, server: socket.socket) -> None:
         while True:
@@ -230,6 +233,11 @@ def _read(stream: socket.socket, size: int) -> bytes:
             raise EOFError
         parts += part
     return bytes(parts)
+
+
+def _is_silent(frame: bytes) -> bool:
+    """Whether the client wants no answer."""
+    return _HEADER.unpack_from(frame)[3] == _OP_MSG and bool(frame[16] & _MORE_TO_COME)
 
 
 def _answer_to(frame: bytes, document: dict[str, Any]) -> bytes:

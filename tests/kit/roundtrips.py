@@ -1,4 +1,4 @@
-"""Counts the commands that clients of this process send to MongoDB."""
+"""Counts the round trips: commands that clients of this process send to MongoDB and wait for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ class _Listener(monitoring.CommandListener):
         self.commands: list[str] | None = None
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if self.commands is not None and event.command_name not in _NOT_COUNTED:
+        if self.commands is None or event.command_name in _NOT_COUNTED:
+            return
+        # What nobody waits for an answer to is no round trip.
+        if event.command.get("writeConcern", {}).get("w") != 0:
             self.commands.append(event.command_name)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:

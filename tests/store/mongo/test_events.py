@@ -25,8 +25,10 @@ from trionode.appstate.documents import EventRow, InstallErrorRow, InstallingRow
 from trionode.appstate.state import AppState
 from trionode.appstate.windows import Windows
 from trionode.config.tree import AppStateSettings
+from trionode.store.mongo.checkup import check_mongo
 from trionode.store.mongo.connection import open_mongo
 from trionode.store.mongo.events import MongoStore
+from trionode.store.mongo.registry import MongoRegistryStore
 from trionode.store.mongo.values import date
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
@@ -194,6 +196,32 @@ async def test_a_document_of_any_form_does_not_keep_the_node_from_starting(
         await store.open()
         assert [row async for row in store.load()] == []
         assert server.counters["store.mongo.unreadable_documents"] == 1
+
+
+@pytest.mark.trio
+async def test_documents_no_page_comes_to_are_counted_and_told(mongo: Databases) -> None:
+    times = {"broadcastedAt": date(AT_MS), "expireAt": date(AT_MS * 2)}
+    odd_ids: list[Any] = ["text", {"a": 1}, True]
+    with mongo.server.client() as client:
+        for name in ("appstateevents", "zelappslocation"):
+            raw(client, mongo)[name].insert_many([{"_id": odd, "ip": str(odd), **times} for odd in odd_ids])
+        raw(client, mongo)["zelappsmessages"].insert_one({"_id": 7, "hash": "h", "appSpecifications": {}})
+        raw(client, mongo)["zelappsinformation"].insert_one({"hash": "h"})
+    async with opened(mongo) as server:
+        store, registry = MongoStore(server), MongoRegistryStore(server)
+        await store.open()
+        assert [row async for row in store.load()] == []
+        assert server.counters["store.mongo.unreadable_documents"] == 6
+        await registry.open()
+        assert server.counters["store.mongo.unreadable_documents"] == 8
+    report = await check_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0))
+    told = {found.where: found.count for found in report.findings if "no node can have" in found.what}
+    assert told == {
+        "globalzelapps.appstateevents": 3,
+        "globalzelapps.zelappslocation": 3,
+        "globalzelapps.zelappsmessages": 1,
+        "globalzelapps.zelappsinformation": 1,
+    }
 
 
 @pytest.mark.trio

@@ -212,9 +212,11 @@ async def test_round_trips_of_a_chunk(any_mongo_server: TestServer) -> None:
                 report = await store.commit([AddPermanents(messages), ResolveHashes(hashes)])
             assert report.duplicate_permanents == ()
             transaction = ["insert", "update", "commitTransaction"]
-            journal = ["update", "insert", "update", "delete"]
+            # The end of the journal is not waited for.
+            journal = ["update", "insert", "update"]
             writes = transaction if "commitTransaction" in sent else journal
             assert sent == ["find", "find", "find", *writes]
+            assert len(sent) <= 6
             with commands() as sent:
                 await store.commit(
                     [PutBlockHash(1, "b"), PutBlockHash(2, "c"), SetScannedHeight(1), SetScannedHeight(2)]

@@ -7,16 +7,23 @@ from collections.abc import Iterator
 import pytest
 import trio
 from faultproxy import FaultProxy, fault_proxy
-from mongorows import quick
+from mongorows import AT_MS, quick
 from mongoserver import Databases
 from rig import running_log
 
 from trionode.appstate.documents import EventRow
 from trionode.errors import StoreError
+from trionode.runtime.clock import VirtualClock
 from trionode.store.mongo.connection import open_mongo
 from trionode.store.mongo.events import MongoStore
 
 pytestmark = [pytest.mark.trio, pytest.mark.process]
+
+
+@pytest.fixture(autouse=True)
+def ahead_of_every_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has expired the server itself deletes, once a minute."""
+    monkeypatch.setattr(VirtualClock, "now_ms", lambda self: AT_MS)
 
 
 @pytest.fixture

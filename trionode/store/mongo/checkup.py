@@ -31,7 +31,10 @@ from trionode.store.mongo.connection import MongoServer
 from trionode.store.mongo.events import SCOPE as EVENTS_SCOPE
 from trionode.store.mongo.indexes import Indexes, look
 from trionode.store.mongo.named_values import get_value
+from trionode.store.mongo.passed_over import EVENTS, REGISTRY, find_passed_over
+from trionode.store.mongo.presence import signs_of_another
 from trionode.store.mongo.registry_repairs import registry_indexes
+from trionode.store.mongo.replay import REFUSED
 from trionode.store.mongo.writes import Document
 
 GLOBAL, DAEMON, LOCAL = "globalzelapps", "zelcashdata", "zelfluxlocal"
@@ -98,9 +101,11 @@ class _Reading:
     def report(self) -> Checkup:
         findings = [
             *self._interrupted(),
+            *self._refused(),
             *self._index_findings(),
             *self._event_findings(),
             *self._expired(),
+            *self._passed_over(),
             *self._registry_findings(),
         ]
         return Checkup(self.name, self.held(), self._facts(), findings)
@@ -120,10 +125,44 @@ class _Reading:
         return [int(document["generalScannedHeight"]) for document in found]
 
     def _interrupted(self) -> Iterator[Finding]:
-        kept = self._of(journal.DATABASE)[journal.COLLECTION].distinct("scope")
+        whole: list[str] = []
+        overtaken: list[str] = []
+        for scope in self._of(journal.DATABASE)[journal.COLLECTION].distinct("scope"):
+            kept = journal.Journal(self._of, str(scope)).kept()
+            if kept is not None:
+                signs = signs_of_another(self._of, kept)
+                (overtaken if signs else whole).append(
+                    f"{scope}: {'; '.join(signs)}" if signs else str(scope)
+                )
+        where = journal.COLLECTION
+        yield from finding("repair", where, "commits that were cut short", "they are finished", whole)
         yield from finding(
-            "repair", journal.COLLECTION, "commits that were cut short", "they are finished", map(str, kept)
+            "repair",
+            where,
+            "commits that were cut short before another node ran",
+            "what replaces nothing newer is done, the rest is dropped and found out anew",
+            overtaken,
         )
+
+    def _refused(self) -> Iterator[Finding]:
+        found = self._of(journal.DATABASE)[REFUSED].find({}, {"write": 0})
+        yield from finding(
+            "problem",
+            REFUSED,
+            "writes that the database refused, laid aside",
+            "remove what it takes offence at, then delete the document (docs/storage.md)",
+            (f"{one.get('database')}.{one.get('collection')}: {one.get('reason')}" for one in found),
+        )
+
+    def _passed_over(self) -> Iterator[Finding]:
+        for place, ids in find_passed_over(self._of, {**EVENTS, **REGISTRY}).items():
+            yield from finding(
+                "note",
+                f"{place.database}.{place.collection}",
+                "documents that no node can have written, by their _id or name",
+                "passed over and counted; delete them if nobody needs them",
+                map(str, ids),
+            )
 
     def _index_findings(self) -> Iterator[Finding]:
         for name, wanted in indexed():

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import pymongo
 import trio
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient
@@ -32,9 +33,9 @@ from trionode.errors import StoreError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
-from trionode.store.mongo.commits import Build, JournalledCommit, Session, commit_transaction
+from trionode.store.mongo.commits import Build, Journalled, JournalledCommit, Session, commit_transaction
 from trionode.store.mongo.failures import is_lost, is_passing, store_error
-from trionode.store.mongo.journal import COLLECTION, DATABASE, Journal, apply
+from trionode.store.mongo.journal import COLLECTION, DATABASE, apply
 from trionode.store.mongo.writes import Document
 
 _T = TypeVar("_T")
@@ -43,6 +44,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _NOT_ALLOWED = (13, 18)  # unauthorized, authentication failed
 _WRITERS = 2  # the two stores of a node
+_SETTLE_S = 2.0
 
 __all__ = ["Build", "MongoServer", "Session", "open_mongo"]
 
@@ -78,7 +80,7 @@ class MongoServer:
         self._reads = trio.CapacityLimiter(settings.mongo_threads)
         self._writing = trio.CapacityLimiter(_WRITERS)
         self._turns: dict[str, trio.Lock] = {}
-        self._unfinished: set[str] = set()
+        self.journalled = Journalled(self.database)
         self._listeners: list[Callable[[bool], None]] = []
         self._lost_sessions: list[Mapping[str, Any]] = []
         self._lost_s: float | None = None
@@ -144,13 +146,25 @@ class MongoServer:
         places = [object() for _ in range(_WRITERS)]
         for place in places:
             await self._writing.acquire_on_behalf_of(place)
-        client, self._client = self._client, None
         try:
+            if self.is_connected:
+                await trio.to_thread.run_sync(self._settle)
+            client, self._client = self._client, None
             if client is not None:
                 await trio.to_thread.run_sync(client.close)
         finally:
             for place in places:
                 self._writing.release_on_behalf_of(place)
+
+    def _settle(self) -> None:
+        """Whoever opens the database next finds no journal of a commit that is done."""
+        for scope in tuple(self.journalled.lingering):
+            try:
+                with pymongo.timeout(_SETTLE_S):
+                    self.journalled.settle(scope)
+            except PyMongoError as error:
+                # Carried out again by the next start, which changes nothing.
+                log.info("a journal stays behind", scope=scope, problem=type(error).__name__)
 
     # For the stores
 
@@ -173,7 +187,7 @@ class MongoServer:
         A cancelled reader leaves at once. With `writes` (index building, repairs; harmless when repeated)
         the thread is waited for.
         """
-        for scope in tuple(self._unfinished):
+        for scope in tuple(self.journalled.unfinished):
             await self.recover(scope)
         limiter = self._writing if writes else self._reads
         return await self._retried(work, doing, limiter=limiter, abandon=not writes)
@@ -184,7 +198,7 @@ class MongoServer:
         `scope` is the store ("events", "registry"): its commits come one after another.
         """
         async with self.settled(scope):
-            attempt = JournalledCommit(self.database, scope, build, self._unfinished)
+            attempt = JournalledCommit(self.journalled, scope, build)
             work = functools.partial(self._transact, build) if self.has_transactions else attempt.run
             return await self._retried(work, "write", limiter=self._writing, abandon=False)
 
@@ -199,7 +213,7 @@ class MongoServer:
         """No commit of `scope` runs inside the block, nor was one cut short: for reads of several collections
         that must agree. Raises StoreError."""
         async with self.quiet(scope):
-            if scope in self._unfinished:
+            if scope in self.journalled.unfinished:
                 await self._recover(scope)
             yield
 
@@ -274,13 +288,9 @@ class MongoServer:
 
     async def _recover(self, scope: str) -> None:
         def work() -> None:
-            journal = Journal(self.database, scope)
-            plan = journal.kept()
-            if plan:
-                log.warning("an interrupted commit is finished", scope=scope)
-                apply(self.database, plan, repeated=True, forward=True)
-            journal.clear()
-            self._unfinished.discard(scope)
+            if not self.has_transactions:
+                self.journalled.presence.begin(self.database)
+            self.journalled.recover(scope, self.counters)
 
         await self._retried(work, "write", limiter=self._writing, abandon=False)
 

@@ -42,6 +42,8 @@ from trionode.store.mongo.events_plan import (
 )
 from trionode.store.mongo.indexes import ensure
 from trionode.store.mongo.named_values import get_value, put_value
+from trionode.store.mongo.passed_over import EVENTS as STRANGE
+from trionode.store.mongo.passed_over import UNREADABLE, find_passed_over, tell_passed_over
 from trionode.store.mongo.shapes_events import (
     copy_key,
     copy_row,
@@ -60,7 +62,6 @@ SCOPE = "events"
 _T = TypeVar("_T")
 _LOAD_PAGE = 1000
 _FIRST = Int64(-(2**63))
-_UNREADABLE = "store.mongo.unreadable_documents"
 
 log = get_logger("store.mongo")
 
@@ -120,6 +121,8 @@ class MongoStore(Store):
     # Reading
 
     async def load(self) -> AsyncIterator[Row]:
+        strange = await self._server.call(lambda: find_passed_over(self._server.database, STRANGE))
+        tell_passed_over(strange, self._server.counters)
         async for event in self._all(EVENTS, event_row):
             yield event
         async for location in self._all(LOCATIONS, self._location):
@@ -291,7 +294,7 @@ class MongoStore(Store):
             return row_of(document)
         except (ValueError, TypeError, LookupError, AttributeError, WireError) as error:
             # Whatever another program put there: one document must not keep the node from starting.
-            self._server.counters.add(_UNREADABLE)
+            self._server.counters.add(UNREADABLE)
             log.warning("a document was passed over", key=str(document.get("_id")), problem=str(error))
             return None
 

@@ -15,6 +15,8 @@ from trionode.errors import StoreError
 # The server steps down, shuts down or was too slow: the same call may succeed a moment later.
 _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 189, 202, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 _PASSING_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
+# The server as a whole says no: no right, no space. Another document would fare no better.
+_STANDING = {13, 18, 8000, 14031}
 _REMEDIES = {
     13: "give the user of store.url the role readWrite on the databases of this node",
     18: "check user, password and authSource in store.url",
@@ -34,6 +36,15 @@ def is_passing(error: PyMongoError) -> bool:
     if any(error.has_error_label(label) for label in _PASSING_LABELS):
         return True
     return any(code in _PASSING for code in codes(error))
+
+
+def is_refusal(error: PyMongoError) -> bool:
+    """Whether the server took offence at what was to be written, and will again."""
+    if not isinstance(error, OperationFailure) or is_passing(error):
+        return False
+    if isinstance(error, BulkWriteError) and not (error.details or {}).get("writeErrors"):
+        return False
+    return not codes(error) & _STANDING
 
 
 def is_lost(error: PyMongoError) -> bool:
@@ -61,11 +72,11 @@ def store_error(label: str, doing: str, error: PyMongoError) -> StoreError:
     if not remedy and (is_lost(error) or isinstance(error, ConfigurationError)):
         remedy = _UNREACHABLE
     code = f" (code {', '.join(map(str, sorted(numbers - {65})))})" if numbers - {65} else ""
-    return StoreError(f"cannot {doing} {label}: {_reason(error)}{code}", remedy=remedy or "see the log")
+    return StoreError(f"cannot {doing} {label}: {reason(error)}{code}", remedy=remedy or "see the log")
 
 
-def _reason(error: PyMongoError) -> str:
-    """One line; a batch error otherwise repeats the whole documents."""
+def reason(error: Exception) -> str:
+    """One line; the driver's own words repeat whole documents."""
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         problems = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from trionode.errors import WireError
 from trionode.store.mongo.connection import MongoServer
+from trionode.store.mongo.presence import ALIVE, HEARTBEAT
 from trionode.store.mongo.values import Writer, from_bson, safe_text
 from trionode.store.mongo.writes import Document
 from trionode.wire.jsjson import parse, quote, stringify
@@ -15,7 +16,6 @@ from trionode.wire.jsjson import parse, quote, stringify
 DATABASE = "zelfluxlocal"
 TRACKER = "nodestartuptracker"
 META = "trionodemeta"
-HEARTBEAT = "heartbeat"
 
 _TEXT = "value"
 
@@ -25,7 +25,13 @@ async def put_value(server: MongoServer, scope: str, key: str, value: str) -> No
     name, document = _stored(scope, key, value)
 
     def work() -> None:
+        beats = key == HEARTBEAT and not server.has_transactions
+        presence = server.journalled.presence
+        if beats:
+            presence.announce(server.database, document.get(ALIVE))
         server.database(DATABASE)[name].replace_one({"_id": document["_id"]}, document, upsert=True)
+        if beats:
+            presence.announced(document.get(ALIVE))
 
     await server.call(work, doing="write", writes=True)
 

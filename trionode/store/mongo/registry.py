@@ -17,6 +17,8 @@ from trionode.errors import StoreError
 from trionode.registry.changes import AddPermanents, CommitReport, RegistryChange
 from trionode.registry.rows import ChainMessageRow, CurrentSpec, HashRow, PermanentRow, TemporaryRow
 from trionode.store.mongo.connection import MongoServer
+from trionode.store.mongo.passed_over import REGISTRY as STRANGE
+from trionode.store.mongo.passed_over import find_passed_over, tell_passed_over
 from trionode.store.mongo.registry_commit import Attempt, Ids
 from trionode.store.mongo.registry_plan import (
     CHAIN,
@@ -83,6 +85,8 @@ class MongoRegistryStore(RegistryStore):
         await self._server.recover(SCOPE)
         await self._server.call(lambda: repair(self._server.database), doing="repair", writes=True)
         await self._server.call(lambda: self._ids.start_after(self._reads.newest_id()))
+        strange = await self._server.call(lambda: find_passed_over(self._server.database, STRANGE))
+        tell_passed_over(strange, self._server.counters)
 
     async def aclose(self) -> None:
         """Close; a commit that runs is waited for, the connection stays. A second call does nothing."""

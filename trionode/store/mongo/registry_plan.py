@@ -266,7 +266,11 @@ class _Planner:
         is_moved = self._scanned != self._scanned_before and (self._blocks or self._blocks_before)
         if is_moved or self._blocks != self._blocks_before:
             self._to(BLOCKS, Replace({"_id": BLOCKS_ID}, blocks_document(self._scanned, self._blocks)))
-        return [Writes(place.database, place.collection, writes) for place, writes in self._writes.items()]
+        return [self._part(place, writes) for place, writes in self._writes.items()]
+
+    def _part(self, place: Place, writes: Sequence[Write]) -> Writes:
+        based_on = self._scanned_before if place == SCANNED else None
+        return Writes(place.database, place.collection, writes, based_on)
 
     def _settle_temporaries(self) -> None:
         if self._expired_ms is not None:

@@ -56,6 +56,8 @@ class Writes(msgspec.Struct, frozen=True, gc=False):
     """Without the prefix."""
     collection: str
     writes: Sequence[Write]
+    based_on: int | None = None
+    """What was there when this was planned, where one number tells it (the scanned height)."""
 
 
 Operation: TypeAlias = InsertOne[Document] | ReplaceOne[Document] | UpdateOne | DeleteOne | DeleteMany
@@ -82,11 +84,13 @@ def to_document(writes: Writes) -> Document:
     return {
         "database": writes.database,
         "collection": writes.collection,
-        "writes": [_to_list(write) for write in writes.writes],
+        "writes": [to_list(write) for write in writes.writes],
+        "basedOn": writes.based_on,
     }
 
 
-def _to_list(write: Write) -> list[Any]:
+def to_list(write: Write) -> list[Any]:
+    """One write: its kind, and its values."""
     match write:
         case Insert(document=document):
             document.setdefault("_id", ObjectId())
@@ -103,4 +107,4 @@ def from_document(document: Document) -> Writes:
     """What `to_document` was given."""
     forms = {"insert": Insert, "replace": Replace, "update": Update, "delete": Delete}
     writes: list[Any] = [forms[kind](*values) for kind, *values in document["writes"]]
-    return Writes(document["database"], document["collection"], writes)
+    return Writes(document["database"], document["collection"], writes, document.get("basedOn"))
