@@ -14,7 +14,7 @@ import msgspec
 from trionode.lifecycle.names import container_name
 
 VOLUME_SUFFIX = "FLUXFSVOL"
-_MOUNT = re.compile(rf"sudo mount -o loop (\S+{VOLUME_SUFFIX}) (\S+)")
+_MOUNT = re.compile(rf"(?:sudo )?mount -o loop (\S+{VOLUME_SUFFIX}) (\S+)")
 _WAIT = "while [ ! -f "
 
 
@@ -58,9 +58,10 @@ class MountJob(msgspec.Struct, frozen=True):
         return f"@reboot {self.command} #{self.comment}" if self.comment else f"@reboot {self.command}"
 
 
-def mount_job(identifier: str, volume_file: str, mount_point: str) -> MountJob:
-    """The job of a new volume."""
-    command = f"{_wait_for(volume_file)}sudo mount -o loop {volume_file} {mount_point}"
+def mount_job(identifier: str, volume_file: str, mount_point: str, *, sudo: bool = True) -> MountJob:
+    """The job of a new volume. `sudo`: the original's form, for machines that have it."""
+    mount = f"mount -o loop {volume_file} {mount_point}"
+    command = f"{_wait_for(volume_file)}{'sudo ' if sudo else ''}{mount}"
     return MountJob(command, container_name(identifier))
 
 
