@@ -44,10 +44,14 @@ class DataVolume(msgspec.Struct, frozen=True):
 
 
 class SpaceRules(msgspec.Struct, frozen=True):
-    """What is kept free: `least_gb` always, and so much that with what is used it makes `system_gb`."""
+    """What is kept free: `least_gb` always, and so much that with what is used it makes `system_gb`.
+
+    `whole`: what is free counts in whole GB; False for volumes smaller than that.
+    """
 
     least_gb: float = 20
     system_gb: float = 80
+    whole: bool = True
 
 
 USUAL_RULES = SpaceRules()
@@ -104,10 +108,10 @@ def space_problem(
     """Why there is no place for a volume of that size, in a sentence; None when there is one."""
     if place_for(size_gb, volumes, rules) is not None:
         return None
-    free_gb = sum(volume.free_gb for volume in volumes)
+    free_gb = sum(_free_gb(volume, rules) for volume in volumes)
     kept_gb = reserve_gb(volumes, rules)
     return (
-        f"a volume of {size_gb:g} GB is wanted; {free_gb} GB are free on {len(volumes)} disks, "
+        f"a volume of {size_gb:g} GB is wanted; {free_gb:g} GB are free on {len(volumes)} disks, "
         f"of which {kept_gb:g} GB are kept and one disk must hold it whole"
     )
 
@@ -117,9 +121,13 @@ def place_for(
 ) -> DataVolume | None:
     """The first data volume with room for it and the reserve; None when there is none."""
     kept_gb = reserve_gb(volumes, rules)
-    if not size_gb < sum(volume.free_gb for volume in volumes) - kept_gb:
+    if not size_gb < sum(_free_gb(volume, rules) for volume in volumes) - kept_gb:
         return None
-    return next((volume for volume in volumes if volume.free_gb > size_gb + kept_gb), None)
+    return next((volume for volume in volumes if _free_gb(volume, rules) > size_gb + kept_gb), None)
+
+
+def _free_gb(volume: DataVolume, rules: SpaceRules) -> float:
+    return volume.free_gb if rules.whole else volume.free_bytes / GB
 
 
 def image_folder(mount_point: str, apps_dir: str) -> str:
