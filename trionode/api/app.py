@@ -15,16 +15,18 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
-from trionode.api.answers import Answer, ApiFailure, JsonStream, Reply, Stream, message, refusal
+from trionode.api.answers import Answer, ApiFailure, JsonStream, Reply, Stream, message, refusal, success
+from trionode.api.appcall import asked_target, owner_of
 from trionode.api.auth import Authority, parse_credentials
 from trionode.api.cache import ResponseCache
 from trionode.api.call import Call, parse_body, parse_query
 from trionode.api.context import ApiContext
 from trionode.api.delivery import list_response, preflight, render, respond, stream_response
-from trionode.api.levels import Level
+from trionode.api.levels import OF_AN_APP, Level
 from trionode.api.route import Route
 from trionode.api.routes import ROUTES
 from trionode.api.sessions import Sessions
+from trionode.plans.control import app_of
 from trionode.runtime.logs import get_logger
 
 BODY_TIMEOUT_S = 60
@@ -125,9 +127,11 @@ class _Desk:
         """The handler's reply, or what stands for its failure; the API outlives any handler."""
         try:
             call = await self._read(route, path)
-            if not self.authority.allows(route.level, call.credentials):
+            if not await self._may(route, call):
                 self._context.counters.add("api.requests.refused")
                 return refusal()
+            if route.acts and request.method == "HEAD":
+                return success("HEAD changes nothing")
             reply = await route.handler(call)
         except ApiFailure as failure:
             self._context.counters.add("api.requests.failed")
@@ -140,6 +144,12 @@ class _Desk:
             return Answer("error", message("Internal error", type(error).__name__), 500)
         self._context.counters.add("api.requests.answered")
         return reply
+
+    async def _may(self, route: Route, call: Call) -> bool:
+        if route.level in OF_AN_APP:
+            owner = None if call.credentials is None else await owner_of(call, app_of(asked_target(call)))
+            return self.authority.allows_for_app(route.level, call.credentials, owner)
+        return self.authority.allows(route.level, call.credentials)
 
     async def _read(self, route: Route, path: dict[str, str]) -> Call:
         body: dict[str, Any] = {}

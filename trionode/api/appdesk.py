@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from trionode.api.answers import Answer, ApiFailure, message, warning
-from trionode.api.commandstream import OutputStream, CommandStream
+from trionode.api.commandstream import CommandStream, OutputStream
 from trionode.containers.operations import Busy
 from trionode.errors import TrionodeError
 from trionode.runtime.counters import Counters

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trionode.config.tree import ResourceSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
@@ -18,6 +19,8 @@ from trionode.containers.operations import Operations
 from trionode.hosting.port import AppHost
 from trionode.lifecycle.local import InstalledApp
 from trionode.plans.crashes import Crashes
+from trionode.plans.requirements import Amount
+from trionode.registry.images import BlockLists
 
 
 class LocalRow(Protocol):
@@ -46,8 +49,8 @@ class InstalledPort(Protocol):
         """With components, in the order of the specification; none where it cannot be opened."""
         ...
 
-    async def opened(self, name: str) -> Mapping[str, Any] | None:
-        """The specification, opened; None when it cannot be."""
+    def locked(self, settings: ResourceSettings) -> Amount:
+        """What they take of this machine, encrypted ones included."""
         ...
 
 
@@ -64,6 +67,14 @@ class StopsPort(Protocol):
         ...
 
     async def drop(self, identifiers: Iterable[str]) -> None: ...
+
+
+class ListsPort(Protocol):
+    """The block lists in force (`containers.imagecompliance`)."""
+
+    async def lists(self) -> BlockLists:
+        """Raises HostError while they are not known."""
+        ...
 
 
 class HealthPort(Protocol):
@@ -96,5 +107,7 @@ class ContainersPort(Protocol):
     def operations(self) -> Operations: ...
     @property
     def stops(self) -> StopsPort: ...
+    @property
+    def lists(self) -> ListsPort: ...
     @property
     def health(self) -> HealthPort: ...

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trionode.api.appdesk import AppDesk
+from trionode.api.containersport import ContainersPort
 from trionode.api.probe import Probe
 from trionode.api.registryports import RegistryParts
 from trionode.api.watching import BootPort, WatchPort
@@ -200,7 +202,8 @@ class ApiContext:
     `rng` makes login phrases and must be a secure source in a real node (`random.SystemRandom()`);
     `started_s` is the moment of Trio's clock at which the node started; `dos` may be shared with the
     services that raise it. `observer` is None in a node; in an observer `public_key` is empty.
-    `server` is None when the stores are files.
+    `server` is None when the stores are files. `containers` is None without a container engine, `desk`
+    carries out commands to apps and runs as a service.
     """
 
     settings: Settings
@@ -226,3 +229,5 @@ class ApiContext:
     boot: BootPort | None = None
     watch: WatchPort | None = None
     server: StoreServer | None = None
+    containers: ContainersPort | None = None
+    desk: AppDesk | None = None

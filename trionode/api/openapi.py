@@ -128,6 +128,8 @@ def _responses(route: Route) -> dict[str, Any]:
             "required": ["status", "data"],
             "properties": {"status": {"const": "success"}, "data": route.result},
         }
+        if route.bare is not None:
+            success = route.bare
         schema: dict[str, Any] = {
             "anyOf": [
                 success,
@@ -137,10 +139,10 @@ def _responses(route: Route) -> dict[str, Any]:
         }
     else:
         schema = {"type": "string"}
-    responses["200"] = {
-        "description": "Success, or an error envelope",
-        "content": {route.content_type: {"schema": schema}},
-    }
+    content: dict[str, Any] = {route.content_type: {"schema": schema}}
+    if route.content_type != "application/json":
+        content["application/json"] = {"schema": {"$ref": "#/components/schemas/Error"}}
+    responses["200"] = {"description": _success_text(route), "content": content}
     bad = dict(_BAD_INPUT) if route.method == "POST" else {400: _BAD_INPUT[400]}
     for status in (*bad, *route.rare_statuses):
         responses[str(status)] = {
@@ -148,3 +150,9 @@ def _responses(route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
         }
     return responses
+
+
+def _success_text(route: Route) -> str:
+    if route.streams:
+        return "Progress as JSON objects one after the other without separators; the last one is an envelope"
+    return "Success, or an error envelope"

@@ -38,7 +38,11 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One row. `cache_s` 0 = never cached; `result` is the JSON schema of `data` on success."""
+    """One row. `cache_s` 0 = never cached; `result` is the JSON schema of `data` on success.
+
+    `acts`: it changes something, so HEAD does nothing. `streams`: a success may be JSON objects without
+    separators, the last one an envelope. `bare`: the schema of a success that is no envelope.
+    """
 
     path: str
     handler: Callable[[Call], Awaitable[Reply]]
@@ -53,6 +57,9 @@ class Route(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     content_type: str = "application/json"
     rare_statuses: tuple[int, ...] = ()
+    acts: bool = False
+    streams: bool = False
+    bare: dict[str, Any] | None = None
 
     def rules(self) -> list[str]:
         """The URL rules: every spelling, with zero, one, two... positional parameters."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from trionode.api.route import Route
 from trionode.api.routes import (
+    appcontrol,
+    appinstall,
+    applogs,
+    appremoval,
     availability,
     benchmark,
     chain,
+    containers,
     documents,
     explorer,
     identity,
@@ -15,6 +20,7 @@ from trionode.api.routes import (
     node,
     operator,
     own,
+    own_containers,
     peers,
     registry,
     registry_info,
@@ -31,6 +37,11 @@ _DESCRIBED: tuple[Route, ...] = (
     *registry.ROUTES,
     *registry_info.ROUTES,
     *registry_submit.ROUTES,
+    *containers.ROUTES,
+    *appcontrol.ROUTES,
+    *appremoval.ROUTES,
+    *appinstall.ROUTES,
+    *applogs.ROUTES,
     *maintenance.ROUTES,
     *explorer.ROUTES,
     *chain.ROUTES,
@@ -38,6 +49,7 @@ _DESCRIBED: tuple[Route, ...] = (
     *identity.ROUTES,
     *stream.ROUTES,
     *own.ROUTES,
+    *own_containers.ROUTES,
 )
 
 ROUTES: tuple[Route, ...] = (*_DESCRIBED, *documents.routes(_DESCRIBED))
