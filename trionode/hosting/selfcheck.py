@@ -19,13 +19,11 @@ from trionode.lifecycle.dos import (
     Penalty,
     collides,
     grown,
+    may_be_asked,
     message_of,
 )
 from trionode.runtime.dosstate import DosState
 from trionode.wire.nodelist import NodeList
-
-LONG_UPTIME = 12
-"""In a network too small for the wanted links they are held against us only after 12 x min_uptime_s."""
 
 
 class SelfFacts(Protocol):
@@ -96,8 +94,9 @@ class SelfCheck:
     def _peers_count(self) -> bool:
         """Whether the number of our links may be held against us."""
         uptime_s, least_s = trio.current_time() - self._started_s, self._settings.min_uptime_s
-        large = len(self._facts.nodes) > self._links_wanted
-        return uptime_s > least_s if large else uptime_s > LONG_UPTIME * least_s
+        return uptime_s > least_s and may_be_asked(
+            len(self._facts.nodes), self._links_wanted, uptime_s, least_s
+        )
 
     def _judge(self, penalty: Penalty, fails: bool) -> None:
         amount = grown(penalty, self._dos.of(penalty.source)) if fails else 0

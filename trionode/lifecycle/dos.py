@@ -1,11 +1,12 @@
 """The penalties a node gives itself, as a table (docs/spec/lifecycle.md §10, daemon-rpc.md §7).
 
 Above 10 nobody but the operator's tools may sign in and the message tells why; from 100 on the node hosts
-nothing. What other nodes find out by knocking at our ports is judged where that is asked.
+nothing. What tests of single ports add up to is in `plans.ports`.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 
 import msgspec
@@ -13,6 +14,8 @@ import msgspec
 from trionode.wire.address import same_address
 from trionode.wire.nodelist import NodeEntry
 
+LONG_UPTIME = 12
+"""A network too small for the wanted links may be held against us only after 12 x min_uptime_s."""
 NOTICE_ABOVE = 10
 """A growing penalty gets its message only here: a hiccup is not worth alarming anybody."""
 
@@ -35,12 +38,33 @@ FEW_PEERS = Penalty(
 COLLISION = Penalty(
     source="collision", at_once=100, message="Another node is listed at the address of this one", name="DOS"
 )
+UNREACHABLE = Penalty(source="reachability", step=2, message="Other nodes cannot reach this one")
+ADDRESS_UNCLEAR = Penalty(
+    source="public address",
+    step=15,
+    message="The public address of this node cannot be found out",
+    name="DOS",
+)
 ADDRESS_UNSTEADY = Penalty(
     source="address changes",
     step=11,
     message="The address of this node changed twice within a day",
     name="DOS",
 )
+
+
+class Testimony(enum.Enum):
+    """What another node said when it was asked to knock at our ports."""
+
+    REACHED = "reached"
+    SHUT = "shut"
+    SILENT = "silent"
+    """It did not answer, or something that says neither."""
+
+
+def may_be_asked(nodes: int, links_wanted: int, uptime_s: float, min_uptime_s: float) -> bool:
+    """Whether the network is large enough, or we are there long enough, for its opinion to count."""
+    return nodes > links_wanted or uptime_s > LONG_UPTIME * min_uptime_s
 
 
 def grown(penalty: Penalty, amount: float) -> float:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from typing import Literal, TypeAlias, cast
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any, Literal, TypeAlias, cast
 
 import trio
 
@@ -19,6 +19,7 @@ from trionode.registry.rows import PermanentRow
 from trionode.sim.network import VirtualNetwork
 from trionode.store.registry_port import RegistryStore
 from trionode.sync.source import HttpBody, SourceError
+from trionode.sync.witness import PORTS_PATH, REACH_PATH
 from trionode.wire.jsjson import utf8
 
 Manner: TypeAlias = Literal["stall", "break", "lie"]
@@ -43,6 +44,8 @@ class SimHttp:
         self._network = network
         self._look_up = look_up
         self._status_of = status_of
+        self.port_answers: Callable[[str, int], bool] = lambda ip, port: True
+        """Whether anybody accepts connections at an address: what testers of ports find."""
         self.manners: dict[str, Manner] = {}
         """Bad manners by IP address."""
         self.asked: list[tuple[str, str, str]] = []
@@ -52,7 +55,9 @@ class SimHttp:
         """The source of the node with this IP address."""
         return SimSource(self, ip)
 
-    async def answer(self, asker: str, ip: str, port: int, path: str) -> AsyncGenerator[bytes, None]:
+    async def answer(
+        self, asker: str, ip: str, port: int, path: str, posted: bytes = b""
+    ) -> AsyncGenerator[bytes, None]:
         """The body of an answer. Raises SourceError when nobody listens."""
         self.asked.append((asker, ip, path))
         await trio.lowlevel.checkpoint()
@@ -71,6 +76,12 @@ class SimHttp:
                 if status is None
                 else {"status": "success", "data": {"status": status}}
             ).encode()
+        elif path.partition("?")[0] == REACH_PATH:
+            reached = self._network.is_up(asker) and self._network.blocked(ip, asker) is None
+            word = "success" if reached else "error"
+            yield json.dumps({"status": word, "data": {"message": f"{word} of asking"}}).encode()
+        elif path == PORTS_PATH:
+            yield _tested(json.loads(posted), self.port_answers)
         elif path == "/apps/permanentmessages":
             async with aclosing(self._list(asker, ip, store)) as pieces:
                 async for piece in pieces:
@@ -104,16 +115,32 @@ class SimHttp:
         yield utf8("".join(piece)) + b"]}"
 
 
+def _tested(body: dict[str, Any], answers: Callable[[str, int], bool]) -> bytes:
+    """What a node says of ports it was asked to knock at (docs/spec/api.md §6); it trusts the signature."""
+    shut = next((port for port in body["ports"] if not answers(body["ip"], port)), None)
+    if shut is None:
+        text = f"Flux Applications on {body['ip']}:{body['port']} are available."
+        return json.dumps({"status": "success", "data": {"message": text}}).encode()
+    text = f"Flux Applications on {body['ip']} are not available. Failed port: {shut}"
+    return json.dumps({"status": "error", "data": {"message": text}}).encode()
+
+
 class SimSource:
-    """`PeerHttp` of one node of the world."""
+    """`NodeHttp` of one node of the world."""
 
     def __init__(self, http: SimHttp, ip: str) -> None:
         self._http = http
         self._ip = ip
 
+    def get(self, ip: str, port: int, path: str) -> AbstractAsyncContextManager[HttpBody]:
+        return self._ask(ip, port, path)
+
+    def post(self, ip: str, port: int, path: str, body: bytes) -> AbstractAsyncContextManager[HttpBody]:
+        return self._ask(ip, port, path, body)
+
     @asynccontextmanager
-    async def get(self, ip: str, port: int, path: str) -> AsyncIterator[HttpBody]:
-        pieces = self._http.answer(self._ip, ip, port, path)
+    async def _ask(self, ip: str, port: int, path: str, posted: bytes = b"") -> AsyncIterator[HttpBody]:
+        pieces = self._http.answer(self._ip, ip, port, path, posted)
         try:
             first = await anext(pieces)
             yield HttpBody(200, "", _with(first, pieces))

@@ -1,7 +1,8 @@
 """The seam for what one node asks another over plain HTTP (docs/spec/registry.md §12, api.md §8).
 
-`PeerHttp` is the port; `HttpSource` speaks HTTP/1.1 through h11, from the node's own address so that a
-peer sees who asks. Bodies come as they arrive, still encoded: who reads decides how much it takes.
+`PeerHttp` is the port for reading, `NodeHttp` also for asking with a body; `HttpSource` speaks HTTP/1.1
+through h11, from the node's own address so that a peer sees who asks. Bodies come as they arrive, still
+encoded: who reads decides how much it takes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SourceError(TrionodeError):
 
 
 class HttpBody:
-    """The answer to one GET: its head, and its body piece by piece."""
+    """The answer to one request: its head, and its body piece by piece."""
 
     def __init__(
         self, status: int, encoding: str, pieces: AsyncGenerator[bytes, None], *, etag: str = ""
@@ -50,15 +51,38 @@ class PeerHttp(Protocol):
         ...
 
 
+class NodeHttp(PeerHttp, Protocol):
+    """GETs and POSTs of other nodes."""
+
+    def post(self, ip: str, port: int, path: str, body: bytes) -> AbstractAsyncContextManager[HttpBody]:
+        """The answer to a POST of a JSON text; as `get` otherwise."""
+        ...
+
+
 class HttpSource:
-    """`PeerHttp` over TCP, one connection per request."""
+    """`NodeHttp` over TCP, one connection per request."""
 
     def __init__(self, *, source_ip: str | None = None) -> None:
         self._source_ip = source_ip
 
-    @asynccontextmanager
-    async def get(
+    def get(
         self, ip: str, port: int, path: str, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> AbstractAsyncContextManager[HttpBody]:
+        return self._ask(ip, port, "GET", path, headers)
+
+    def post(self, ip: str, port: int, path: str, body: bytes) -> AbstractAsyncContextManager[HttpBody]:
+        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
+        return self._ask(ip, port, "POST", path, headers, body)
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        ip: str,
+        port: int,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes = b"",
     ) -> AsyncIterator[HttpBody]:
         where = f"{ip}:{port}"
         try:
@@ -67,7 +91,7 @@ class HttpSource:
             raise _lost(where, error) from error
         exchange = _Exchange(stream, where)
         try:
-            yield await exchange.ask(path, headers)
+            yield await exchange.ask(method, path, headers, body)
         finally:
             # nothing of value is lost with the connection: it serves one request
             stream.socket.close()
@@ -79,9 +103,11 @@ class _Exchange:
         self._where = where
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
 
-    async def ask(self, path: str, more: Sequence[tuple[str, str]]) -> HttpBody:
+    async def ask(self, method: str, path: str, more: Sequence[tuple[str, str]], body: bytes) -> HttpBody:
         headers = [("Host", self._where), ("Accept-Encoding", "gzip"), ("Connection", "close")]
-        request = self._state.send(h11.Request(method="GET", target=path, headers=[*headers, *more])) or b""
+        request = self._state.send(h11.Request(method=method, target=path, headers=[*headers, *more])) or b""
+        if body:
+            request += self._state.send(h11.Data(body)) or b""
         end = self._state.send(h11.EndOfMessage()) or b""
         try:
             await self._stream.send_all(request + end)
