@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from trionode.config.tree import InstallerSettings
+from trionode.config.tree import ExplorerSettings, InstallerSettings
 from trionode.containers.actions import Outcome, Spec
 from trionode.containers.surplus import BLOCK
 from trionode.containers.updates import SpecUpdates
@@ -51,6 +51,7 @@ class Updates:
 async def after_blocks(specs: Specs, blocks: int, *, one_in: int = 1) -> list[UpdatePlan]:
     bus, updates = EventBus(), Updates()
     service = SpecUpdates(
+        ExplorerSettings(),
         InstallerSettings(redeploy_one_in=one_in),
         specs=specs,
         updater=updates,
@@ -83,8 +84,10 @@ async def test_what_cannot_be_opened_leaves() -> None:
 
 @pytest.mark.trio
 async def test_nodes_spread_over_the_blocks() -> None:
-    acted = len(await after_blocks(Specs(repotag="a:2"), 200, one_in=4))
-    assert 25 <= acted <= 75
+    every = len(await after_blocks(Specs(repotag="a:2"), 400))
+    assert 400 // 9 <= every <= 400 // 4
+    some = len(await after_blocks(Specs(repotag="a:2"), 400, one_in=4))
+    assert 0 < some < every // 2
 
 
 @pytest.mark.trio
@@ -92,3 +95,5 @@ async def test_nothing_is_touched_before_the_registry_is_complete() -> None:
     specs = Specs(repotag="a:2")
     specs.synced = False
     assert await after_blocks(specs, 3) == []
+    specs.synced = True
+    assert len(await after_blocks(specs, 3)) == 1

@@ -167,6 +167,24 @@ class InstallerSettings(Section, frozen=True, kw_only=True):
     stop_grace_s: Annotated[
         float, about("container stop at machine shutdown, then kill", gt=0, original="fixed, 9 s")
     ] = 9.0
+    removal_stop_s: Annotated[
+        float, about("a container may take this to stop before it is removed", gt=0, original="fixed, 10 s")
+    ] = 10.0
+    step_limit_s: Annotated[float, about("longest time of one step of an install or removal", gt=0)] = 300.0
+    pull_limit_s: Annotated[float, about("longest time to fetch one image", gt=0)] = 3600.0
+    undo_limit_s: Annotated[
+        float, about("longest time to undo an install that failed; the rest at the next start", gt=0)
+    ] = 120.0
+    network_release_s: Annotated[
+        float,
+        about("removal by force: pause before an app's network is taken apart", ge=0, original="fixed, 2 s"),
+    ] = 2.0
+    network_retry_s: Annotated[
+        float, about("pause before that is tried once more", ge=0, original="fixed, 3 s")
+    ] = 3.0
+    storage_limit_bytes: Annotated[
+        int, about("largest answer of an owner's storage (F_S_ENV, F_S_CMD)", ge=1024)
+    ] = 64 * 1024 * 1024
 
 
 class ImageSettings(Section, frozen=True, kw_only=True):
@@ -175,6 +193,15 @@ class ImageSettings(Section, frozen=True, kw_only=True):
     compliance_interval_s: Annotated[
         float, about("removal of blocked images", gt=0, original="fluxapps.imageComplianceIntervalMs")
     ] = 3600.0
+    compliance_spacing_s: Annotated[
+        float, about("between two removals of blocked images", ge=0, original="fixed, 3 min")
+    ] = 180.0
+    lists_keep_s: Annotated[
+        float, about("block lists are fetched anew after this", gt=0, original="fixed, 6 h")
+    ] = 21_600.0
+    lists_retry_s: Annotated[
+        float, about("block lists that could not be had are asked for again", gt=0)
+    ] = 300.0
     update_interval_s: Annotated[
         float, about("look for newer images", gt=0, original="fluxapps.imageUpdateCheckIntervalMs")
     ] = 21_600.0

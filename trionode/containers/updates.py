@@ -1,7 +1,8 @@
 """Brings installed apps up to the specification in force (docs/spec/lifecycle.md §16, obsolete spec).
 
-Looked at with every block at the tip. Not all nodes of an app must do it in the same minute, so each look
-acts with a chance of 1 in `installer.redeploy_one_in`. What is to be done is decided by `plans.redeploy`.
+Not all nodes of an app must do it in the same minute: looked at every few blocks, how many is drawn anew
+each time, and each look acts with a chance of 1 in `installer.redeploy_one_in`. What is to be done is
+decided by `plans.redeploy`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from trionode.config.tree import InstallerSettings
+from trionode.config.tree import ExplorerSettings, InstallerSettings
 from trionode.containers.actions import Outcome, Spec
 from trionode.containers.operations import Busy
 from trionode.containers.surplus import BLOCK
@@ -20,6 +21,9 @@ from trionode.plans.redeploy import Depth, UpdatePlan, plan_update
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
+
+LEAST_BLOCKS, MOST_BLOCKS = 4, 9
+"""Between two looks, before the factor of faster blocks."""
 
 log = get_logger("containers.updates")
 
@@ -60,7 +64,8 @@ class SpecUpdates:
 
     def __init__(
         self,
-        settings: InstallerSettings,
+        explorer: ExplorerSettings,
+        installer: InstallerSettings,
         *,
         specs: SpecSource,
         updater: Updater,
@@ -68,7 +73,8 @@ class SpecUpdates:
         counters: Counters,
         rng: random.Random,
     ) -> None:
-        self._one_in = settings.redeploy_one_in
+        self._explorer = explorer
+        self._one_in = installer.redeploy_one_in
         self._specs = specs
         self._updater = updater
         self._bus = bus
@@ -76,11 +82,20 @@ class SpecUpdates:
         self._rng = rng
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look with every block until cancelled."""
+        """Look when it is time to until cancelled."""
         with self._bus.subscribe(BLOCK, buffer=1) as blocks:
             task_status.started()
-            async for _ in blocks:
-                await self._look()
+            due_height = 0
+            async for block in blocks:
+                height = int(block.data["height"])
+                if height >= due_height:
+                    due_height = height + self._pause_blocks(height)
+                    await self._look()
+
+    def _pause_blocks(self, height: int) -> int:
+        settings = self._explorer
+        factor = settings.pon_speedup if height >= settings.pon_height else 1
+        return self._rng.randint(LEAST_BLOCKS, MOST_BLOCKS) * factor
 
     async def _look(self) -> None:
         if not self._specs.synced:
