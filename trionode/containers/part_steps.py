@@ -1,0 +1,266 @@
+"""The steps of an install that concern one component, in their order (docs/spec/lifecycle.md §12, §13).
+
+Ports, look at the image, pull, volume, mount, container, links, start. Each undoes only what it made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import trio
+
+from trionode.containers.disk import DiskError, VolumeRequest
+from trionode.containers.engine import Conflict, Credentials, EngineError, NotFound
+from trionode.containers.lifecycleports import Workbench
+from trionode.containers.making import Job, bursts, cleaned, container_options, credentials_of
+from trionode.containers.progress import of_pull
+from trionode.errors import HostError
+from trionode.plans.containerdata import parse_container_data
+from trionode.plans.createoptions import CreateOptions
+from trionode.plans.parts import SWITCHES, Part
+from trionode.runtime.logs import get_logger
+
+log = get_logger("containers.install")
+
+
+class PartStep(ABC):
+    """What all steps of a component have."""
+
+    what = ""
+
+    def __init__(self, bench: Workbench, job: Job, part: Part) -> None:
+        self._bench = bench
+        self._job = job
+        self._part = part
+        self.name = f"{self.what} {part.identifier}"
+
+    @abstractmethod
+    async def do(self) -> None:
+        """See `Step.do`."""
+
+    async def undo(self) -> None:
+        """Nothing to undo, unless a step says so."""
+        await trio.lowlevel.checkpoint()
+
+
+class PortsStep(PartStep):
+    """Its ports at the firewall."""
+
+    what = "ports"
+
+    def __init__(self, bench: Workbench, job: Job, part: Part) -> None:
+        super().__init__(bench, job, part)
+        self._begun: list[int] = []
+
+    async def do(self) -> None:
+        for port in self._part.ports:
+            self._job.tell(f"Allowing port {port}...")
+            self._begun.append(port)
+            await self._bench.firewall.allow(port, app=self._job.app)
+
+    async def undo(self) -> None:
+        await forget_ports(self._bench, self._begun, self._job.app)
+
+
+async def forget_ports(bench: Workbench, ports: Sequence[int], app: str) -> None:
+    """Close all of them; the first problem is raised at the end."""
+    problem: HostError | None = None
+    for port in ports:
+        try:
+            await bench.firewall.forget(port, app=app)
+        except HostError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+
+
+class ImageStep(PartStep):
+    """Asks its registry whether the image can run here."""
+
+    what = "image check"
+
+    async def do(self) -> None:
+        self._job.tell(f"Checking the image {self._part.repotag}...")
+        credentials = await credentials_of(self._bench, self._job, self._part)
+        await self._bench.images.verify(self._part.repotag, self._job.info.architecture, credentials)
+
+
+class PullStep(PartStep):
+    """Fetches the image. `replaced`: the id of the image that had the tag before, "" if none or the same."""
+
+    what = "pull"
+
+    def __init__(self, bench: Workbench, job: Job, part: Part) -> None:
+        super().__init__(bench, job, part)
+        self.replaced = ""
+        self._begun = False
+        self._before = ""
+
+    async def do(self) -> None:
+        repotag = self._part.repotag
+        self._before = await local_image(self._bench, repotag)
+        credentials = await credentials_of(self._bench, self._job, self._part)
+        self._begun = True
+        try:
+            async with self._bench.engine.pull(repotag, credentials) as messages:
+                async for message in messages:
+                    self._job.progress.tell(of_pull(message))
+        except EngineError as error:
+            raise cleaned(error, _texts(credentials)) from None
+        after = (await self._bench.engine.image(repotag)).id
+        self.replaced = self._before if self._before != after else ""
+
+    async def undo(self) -> None:
+        if self._begun and not self._before:
+            await drop_image(self._bench, self._part.repotag, of=self._job.app)
+
+
+async def local_image(bench: Workbench, image: str) -> str:
+    """The id of an image that is here, else ""."""
+    try:
+        return (await bench.engine.image(image)).id
+    except NotFound:
+        return ""
+
+
+async def drop_image(bench: Workbench, image: str, *, of: str) -> None:
+    """Remove an image unless another app was installed with it, or a container still uses it."""
+    if image_users(bench, image) - {of}:
+        return
+    try:
+        await bench.engine.remove_image(image)
+    except NotFound:
+        return
+    except Conflict as error:
+        log.info("image stays", image=image, why=error.message)
+
+
+def image_users(bench: Workbench, image: str) -> frozenset[str]:
+    """The apps an image is here for, those without a record too."""
+    rows = bench.installed.rows()
+    return bench.records.users_of(image) | {
+        row.name for row in rows if any(part.repotag == image for part in bench.installed.parts(row.name))
+    }
+
+
+def _texts(credentials: Credentials | None) -> tuple[str, ...]:
+    return () if credentials is None else (credentials.password,)
+
+
+class VolumeStep(PartStep):
+    """A new volume. One that is there already is not ours to format, nor to remove."""
+
+    what = "volume"
+
+    def __init__(self, bench: Workbench, job: Job, part: Part) -> None:
+        super().__init__(bench, job, part)
+        self._begun = False
+
+    async def do(self) -> None:
+        name = self._part.container
+        if any(volume.name == name for volume in await self._bench.disk.volumes()):
+            raise DiskError(
+                f"there is a volume {name} already",
+                remedy=f"look what is in it, then remove {self._job.app} by force",
+            )
+        self._job.tell(f"Creating a volume of {self._part.hdd_gb:g} GB for {self._part.identifier}...")
+        data = parse_container_data(self._part.container_data)
+        own = tuple(mount for mount in data.mounts if mount.component is None)
+        self._begun = True
+        syncs = bool(data.flags & SWITCHES)
+        await self._bench.disk.create_volume(VolumeRequest(name, self._part.hdd_gb, own, syncs))
+
+    async def undo(self) -> None:
+        if self._begun:
+            await self._bench.disk.remove_volume(self._part.container)
+
+
+class MountStep(PartStep):
+    """Its volume has to be a live mount. `again`: one that is kept may have to be mounted anew."""
+
+    what = "mount"
+
+    def __init__(self, bench: Workbench, job: Job, part: Part, *, again: bool = False) -> None:
+        super().__init__(bench, job, part)
+        self._again = again
+
+    async def do(self) -> None:
+        name = self._part.container
+        if self._again and not await self._bench.disk.is_mounted(name):
+            await self._bench.disk.mount(name)
+        if not await self._bench.disk.is_mounted(name):
+            raise DiskError(f"the volume {name} is not mounted", remedy="look at the kernel log of the disk")
+
+
+class ContainerStep(PartStep):
+    """The container, not started."""
+
+    what = "container"
+
+    def __init__(self, bench: Workbench, job: Job, part: Part) -> None:
+        super().__init__(bench, job, part)
+        self._begun = False
+
+    async def do(self) -> None:
+        name = self._part.container
+        if any(row.name == name for row in await self._bench.engine.containers()):
+            raise Conflict(f"there is a container {name} already", remedy="remove the app by force")
+        options = await container_options(self._bench, self._job, self._part)
+        self._job.tell(f"Creating the container of {self._part.identifier}...")
+        self._begun = True
+        await self._create(options)
+
+    async def _create(self, options: CreateOptions) -> None:
+        try:
+            await self._bench.engine.create(options)
+        except EngineError as error:
+            raise cleaned(error, (*options.environment, *options.command)) from None
+
+    async def undo(self) -> None:
+        if not self._begun:
+            return
+        try:
+            await self._bench.engine.remove(self._part.container, force=True, volumes=True)
+        except NotFound:
+            return
+
+
+class LinkStep(PartStep):
+    """The networks of the apps it links to, before it is started."""
+
+    what = "links"
+
+    async def do(self) -> None:
+        await self._bench.links.forward(self._part.container, self._job.spec)
+
+
+class StartStep(PartStep):
+    """Start it, with spare CPU where its owner has that."""
+
+    what = "start"
+
+    async def do(self) -> None:
+        self._job.tell(f"Starting {self._part.identifier}...")
+        await self._bench.engine.start(self._part.container)
+        await allow_burst(self._bench, self._job, self._part)
+
+
+async def allow_burst(bench: Workbench, job: Job, part: Part) -> None:
+    """Let it use spare CPU, best effort: it runs as well without."""
+    burst_us = burst_of(bench, job, part) if bursts(bench, job) else 0
+    if burst_us <= 0:
+        return
+    try:
+        details = await bench.engine.inspect(part.container)
+        await bench.disk.burst(details.id, burst_us)
+    except HostError as error:
+        log.info("no CPU burst", container=part.container, problem=error.message)
+
+
+def burst_of(bench: Workbench, job: Job, part: Part) -> int:
+    """Microseconds per period beyond its quota, at most as much again, and what the host keeps is kept."""
+    period_us = bench.resources.cpu_burst_period_us
+    quota_us = part.cpu * period_us
+    spare_us = (job.info.cpus - bench.resources.cpu_burst_reserved_cores) * period_us - quota_us
+    return int(min(quota_us, spare_us))

@@ -1,0 +1,152 @@
+"""Redeployer: an app or some of its components made anew (docs/spec/lifecycle.md §16).
+
+First everything that may fail far away: requirements, image checks, pulls. Until then the app runs on, and a
+registry that is away costs nothing. Then the old containers go and the new ones come. The local row stays
+throughout: the app is here all the time, and if the process dies in between, health makes the rest again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import trio
+
+from trionode.containers.actions import Outcome, Progress, Spec
+from trionode.containers.install_steps import NetworkStep
+from trionode.containers.installer import Installer
+from trionode.containers.lifecycleports import Workbench
+from trionode.containers.making import Job
+from trionode.containers.part_steps import drop_image
+from trionode.containers.records import AppRecord, records_of
+from trionode.containers.steps import Ladder
+from trionode.containers.traces import Trace, traces_of
+from trionode.containers.uninstaller import Attempts, Uninstaller
+from trionode.errors import HostError, TrionodeError
+from trionode.hosting.port import in_time
+from trionode.lifecycle.names import container_name
+from trionode.plans.problem import PlanError
+from trionode.runtime.logs import get_logger
+
+log = get_logger("containers.redeploy")
+
+Hardness = Mapping[str, bool]
+"""Identifier -> whether its volume goes too; components not in it stay as they are."""
+
+
+class Redeployer:
+    """Makes anew what is installed; nothing else is being done meanwhile (`operations`)."""
+
+    def __init__(self, bench: Workbench, installer: Installer, uninstaller: Uninstaller) -> None:
+        self._bench = bench
+        self._installer = installer
+        self._uninstaller = uninstaller
+
+    async def redeploy(
+        self,
+        spec: Spec,
+        *,
+        hard: bool,
+        reason: str,
+        progress: Progress,
+        parts: Hardness | None = None,
+        keeps_app: bool = False,
+    ) -> Outcome:
+        """By this specification. `parts`: only these components, else all of them, `hard` or not.
+
+        `keeps_app`: a failure leaves the app to health, else it is removed by force and the peers are told.
+        """
+        app, settings = str(spec["name"]), self._bench.settings
+        at = "check"
+        try:
+            job = await self._installer.prepare(spec, progress)
+            await self._installer.check(job)
+            hardness = parts if parts is not None else {part.identifier: hard for part in job.parts}
+            at = "images"
+            chosen = tuple(part for part in job.parts if part.identifier in hardness)
+            replaced = await self._installer.fetch(msgspec.structs.replace(job, parts=chosen))
+        except PlanError as error:
+            return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
+        except TrionodeError as error:
+            # nothing was touched: it runs on, and whoever wants it anew asks again
+            log.error("not redeployed", app=app, step=at, problem=error.one_line())
+            return Outcome(False, error.message, at)
+        attempts = Attempts(strict=True, limit_s=settings.step_limit_s)
+        ladder = Ladder(undo_within_s=settings.undo_limit_s)
+        try:
+            await self._take_down(attempts, job, hardness)
+            ladder.at = "local row"
+            await self._keep(job)
+            pause_s = settings.redeploy_delay_s if parts is None else settings.redeploy_component_delay_s
+            await trio.sleep(pause_s)
+            await self._build(ladder, job, hardness, whole=parts is None)
+        except TrionodeError as error:
+            at = ladder.at or attempts.at
+            keeps_app = keeps_app or not (ladder.at or attempts.has_taken)  # then it only has to be started
+            return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
+        await self._drop_replaced(app, replaced)
+        self._bench.news.app_installed(app, job.hash)
+        await self._bench.links.reverse(app)
+        return Outcome(True)
+
+    async def _take_down(self, attempts: Attempts, job: Job, hardness: Hardness) -> None:
+        """The old components that are made anew or no longer wanted, last first."""
+        traces = await traces_of(self._bench, job.app)
+        if traces.problems:
+            raise HostError("; ".join(traces.problems), remedy="see whether engine and disk are well")
+        wanted = {part.container for part in job.parts}
+        hard = {container_name(identifier): is_hard for identifier, is_hard in hardness.items()}
+        for trace in reversed(traces.parts):
+            if trace.container not in wanted:
+                job.tell(f"Removing {trace.container}, which is no longer part of {job.app}...")
+                await self._take_away(attempts, job.app, trace)
+            elif trace.container in hard:
+                job.tell(f"Taking down {trace.container}...")
+                keeps_volume = not hard[trace.container]
+                await self._uninstaller.take_down(attempts, job.app, trace, keeps_volume=keeps_volume)
+
+    async def _take_away(self, attempts: Attempts, app: str, trace: Trace) -> None:
+        gone = await self._uninstaller.take_down(attempts, app, trace, keeps_volume=False)
+        await self._uninstaller.drop_images(attempts, app, trace, gone=gone)
+
+    async def _keep(self, job: Job) -> None:
+        await self._bench.records.put(AppRecord(job.app, "installed", records_of(job.parts)))
+        await self._bench.installed.put(job.spec)
+
+    async def _build(self, ladder: Ladder, job: Job, hardness: Hardness, *, whole: bool) -> None:
+        bench = self._bench
+        await self._installer.climb(ladder, [NetworkStep(bench, job)])
+        volumes = {volume.name for volume in await bench.disk.volumes()}
+        for number, part in enumerate(part for part in job.parts if part.identifier in hardness):
+            if number and not whole:
+                await trio.sleep(bench.settings.redeploy_component_delay_s)
+            keeps_volume = not hardness[part.identifier] and part.container in volumes
+            # the files of an r: component are there already, unless its volume is new
+            waits = {"g"} if keeps_volume else {"g", "r"}
+            steps = self._installer.part_steps(
+                job, part, fetch=False, keeps_volume=keeps_volume, start=not part.flags & waits
+            )
+            await self._installer.climb(ladder, steps)
+
+    async def _drop_replaced(self, app: str, replaced: Mapping[str, str]) -> None:
+        """The images whose tags the new ones have; they stay while anything uses them."""
+        for image in {image for image in replaced.values() if image}:
+            try:
+                await in_time(
+                    drop_image(self._bench, image, of=app), self._bench.settings.step_limit_s, "drop an image"
+                )
+            except TrionodeError as error:
+                log.warning("old image stays", app=app, image=image, problem=error.one_line())
+
+    async def _failed(
+        self, app: str, at: str, error: TrionodeError, reason: str, progress: Progress, *, keeps_app: bool
+    ) -> Outcome:
+        log.error("redeploy failed", app=app, step=at, problem=error.one_line())
+        if keeps_app:
+            return Outcome(False, error.message, at)
+        why = f"its redeploy failed ({reason}): {error.message}"
+        removal = await self._uninstaller.remove(
+            app, reason=why, force=True, tell_peers=True, progress=progress
+        )
+        left = f"; removal: {removal.problem}" if removal.problem else ""
+        return Outcome(False, f"{error.message}; the app was removed{left}", at)

@@ -1,0 +1,68 @@
+"""Steps and how they are undone: an operation is a list of named steps, each knowing its way back.
+
+A step counts as begun before it is done: a call that failed or was cancelled may have taken effect, so its
+way back passes over what is not there. Going back is shielded from cancellation and has a time limit of its
+own; what could not be undone is told, and the record of the app says so until it is (see `records`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from trionode.errors import TrionodeError
+from trionode.hosting.port import in_time
+from trionode.runtime.logs import get_logger
+
+log = get_logger("containers.steps")
+
+
+class Step(Protocol):
+    """One step. `name` is told when it fails: "pull web_shop"."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def do(self) -> None:
+        """Raises TrionodeError; may be cancelled anywhere."""
+        ...
+
+    async def undo(self) -> None:
+        """Leave things as they were before `do`, however far that got. Raises TrionodeError."""
+        ...
+
+
+class Ladder:
+    """Goes up step by step, and down again when one fails."""
+
+    def __init__(self, *, undo_within_s: float) -> None:
+        self._undo_within_s = undo_within_s
+        self._begun: list[Step] = []
+        self.at = ""
+        """The step that was begun last."""
+
+    async def up(self, step: Step, within_s: float) -> None:
+        """Do one more step. Raises HostError when it takes longer than `within_s`."""
+        self._begun.append(step)
+        self.at = step.name
+        await in_time(step.do(), within_s, step.name)
+
+    async def down(self) -> tuple[str, ...]:
+        """Undo everything begun, last first, even when cancelled; sentences about what could not be."""
+        problems: list[str] = []
+        with trio.CancelScope(shield=True), trio.move_on_after(self._undo_within_s) as limit:
+            while self._begun:
+                step = self._begun[-1]
+                try:
+                    await step.undo()
+                except TrionodeError as error:
+                    log.error("step not undone", step=step.name, problem=error.one_line())
+                    problems.append(f"{step.name}: {error.message}")
+                self._begun.pop()
+        if limit.cancelled_caught:
+            problems.append(f"not undone within {self._undo_within_s:g} s: {self._rest()}")
+        return tuple(problems)
+
+    def _rest(self) -> str:
+        return ", ".join(step.name for step in reversed(self._begun))
