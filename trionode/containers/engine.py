@@ -94,8 +94,9 @@ class ContainerRow(msgspec.Struct, frozen=True, kw_only=True):
 class ContainerDetails(msgspec.Struct, frozen=True, kw_only=True):
     """One container looked at. Times are Unix milliseconds, None before the first.
 
-    `addresses`: network -> IPv4 address. `document`: the engine's own JSON, for API answers only; its
-    environment is secret.
+    `addresses`: every network it is attached to -> its IPv4 address there; while it does not run the one set
+    for it, else "". `mounts`: host paths and names of volumes. `health`: starting, healthy, unhealthy, "" of
+    one without a check. `document`: the engine's own JSON, for API answers only; its environment is secret.
     """
 
     id: str
@@ -179,10 +180,13 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in the engine. `action`: create, start, die, oom, destroy, health_status, connect, ...
+    """What happened in the engine.
 
-    `kind`: container, network, image, volume. `lost`: the stream was interrupted and some may be missing;
-    the other members are empty then.
+    `kind`: container, network, image, volume. `action`: create, start, kill, die, oom, stop, pause, unpause,
+    destroy, health_status (its result is `attributes["health"]`), connect, disconnect, pull, tag, untag,
+    delete. `attributes` of a container: its labels, `name`, `image`; of a connect: `container` (its id).
+    `exit_code` comes with die. `lost`: the stream was interrupted and some may be missing; the other members
+    are empty then.
     """
 
     kind: str = ""
@@ -204,6 +208,7 @@ class Engine(Protocol):
 
         The stream survives a restart of the engine: it waits until it answers again, and then yields one
         event with `lost` set. Entering raises nothing when the engine is away; it waits inside the block.
+        Read it promptly: an engine waits for slow readers, and in the end drops events without a word.
         """
         ...
 
@@ -270,7 +275,11 @@ class Engine(Protocol):
     def exec(
         self, container: str, command: Sequence[str], environment: Sequence[str] = ()
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Run a command in a running container; its output (both streams) as it comes."""
+        """Run a command in a running container; its output (both streams) as it comes.
+
+        Conflict when it does not run. A command that cannot be run says so in its output. Leaving the block
+        early does not end the command.
+        """
         ...
 
     # Networks
@@ -292,10 +301,12 @@ class Engine(Protocol):
         ...
 
     async def connect(self, container: str, network: str) -> None:
-        """Conflict when it is attached already."""
+        """Conflict when it runs and is attached already; of one that does not run nothing is said."""
         ...
 
-    async def disconnect(self, container: str, network: str, *, force: bool = False) -> None: ...
+    async def disconnect(self, container: str, network: str, *, force: bool = False) -> None:
+        """Conflict when it is not attached."""
+        ...
 
     # Images and volumes
 

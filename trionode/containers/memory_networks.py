@@ -79,20 +79,23 @@ class MemoryNetworks:
 
     def connect(self, container: MemoryContainer, name: str) -> None:
         network = self.find(name)
-        if network.name in container.networks:
+        if network.name in container.networks and container.is_alive:
             raise Conflict(
                 f"endpoint with name {container.name} already exists in network {network.name}", status=403
             )
         if container.is_alive:
             self._join(container, network, None)
-        container.networks[network.name] = None
+        container.networks.setdefault(network.name)
 
     def disconnect(self, container: MemoryContainer, name: str) -> None:
-        network = self.find(name)
-        if network.name not in container.networks:
-            raise Conflict(f"container {container.name} is not connected to network {name}", status=403)
-        del container.networks[network.name]
-        self._leave(container, network)
+        gone = name in container.networks and name not in self.by_name
+        network = None if gone else self.find(name)
+        known = name if network is None else network.name
+        if known not in container.networks:
+            raise Conflict(f"container {container.name} is not connected to network {name}", status=500)
+        del container.networks[known]
+        if network is not None:
+            self._leave(container, network)
 
     def join_all(self, container: MemoryContainer) -> None:
         """It starts: all its networks or none."""
