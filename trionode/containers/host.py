@@ -67,7 +67,8 @@ class Links(Protocol):
 class EngineHost:
     """Service "engine host". `rows_changed` and `tell` listen to the local table and the operations.
 
-    `since_ms(app)`: start in our own location row, None without one.
+    `reachable`: opened while the engine answers; what it has is known then. `since_ms(app)`: start in our
+    own location row, None without one.
     """
 
     name = "engine host"
@@ -86,6 +87,7 @@ class EngineHost:
         bus: EventBus,
         counters: Counters,
         clock: WallClock,
+        reachable: Gate,
         since_ms: Callable[[str], int | None] = lambda app: None,
     ) -> None:
         self._settings = settings
@@ -107,8 +109,7 @@ class EngineHost:
         self._away_since_s: float | None = None
         self._rows: tuple[InstalledApp, ...] | None = None
         self.table = ContainerTable()
-        self.reachable = Gate()
-        """Open while the engine answers; what it has is known then."""
+        self.reachable = reachable
         self.problem = "the container engine has not been asked yet"
         """Why the engine is not usable, "" while it is."""
 

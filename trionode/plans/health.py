@@ -126,12 +126,17 @@ def plan_health(facts: HealthFacts) -> tuple[HealthAction, ...]:
 
 
 def after_failure(
-    action: StartContainer | Recreate, problem: str, *, exists: bool, busy: bool
+    action: StartContainer | Recreate, problem: str, *, exists: bool, busy: bool, last_try: bool = True
 ) -> tuple[Consequence, ...]:
-    """What a failed action leads to. `exists`: its container, looked at again; `busy`: asked again."""
+    """What a failed action leads to. `exists`: its container, looked at again; `busy`: asked again.
+
+    `last_try`: a start that failed is not tried again.
+    """
     if busy:
         return ()
     if isinstance(action, StartContainer):
+        if not last_try:
+            return ()
         return (RemoveApp(action.app, f"{action.identifier} cannot be started: {problem}"),)
     if exists:  # somebody else made it meanwhile
         return ()
