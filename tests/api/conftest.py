@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -12,8 +13,10 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 import trio
+from hostedapps import HostedApps, composed
 
 from trionode.api.app import create_app
+from trionode.api.appdesk import AppDesk
 from trionode.api.context import ApiContext
 from trionode.api.probe import HttpAnswer
 from trionode.api.registryports import RegistryParts
@@ -28,6 +31,7 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import DosState
 from trionode.runtime.supervisor import ServiceStatus
 from trionode.store.registry_memory import MemoryRegistryStore
+from trionode.sync.source import HttpBody, SourceError
 from trionode.wire.keys import NodeKey
 from trionode.wire.nodelist import NodeList
 
@@ -403,3 +407,63 @@ class Harness:
 @pytest.fixture
 def node() -> Harness:
     return Harness()
+
+
+class FakeNodes:
+    """Other nodes over HTTP: what was asked of whom, when, and with whose credentials."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, str], float]] = []
+        self.dead: set[str] = set()
+
+    @asynccontextmanager
+    async def get(
+        self, ip: str, port: int, path: str, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator[HttpBody]:
+        if ip in self.dead:
+            raise SourceError(f"cannot talk to {ip}")
+        self.asked.append((f"{ip}:{port}", path, dict(headers), trio.current_time()))
+        yield HttpBody(200, "", self._body())
+
+    async def _body(self) -> AsyncGenerator[bytes, None]:
+        await trio.sleep(3)  # others take their time
+        yield b"{}"
+
+
+class HostedHarness(Harness):
+    """The same node with apps on an engine in memory, one of them installed: `shop` with `web` and `db`."""
+
+    SHOP = "shop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.apps = HostedApps(self.clock, self.bus)
+        self.nodes = FakeNodes()
+        self.desk = AppDesk(self.nodes, self.counters, spacing_s=0.5)
+        self.context = replace(self.context, containers=self.apps, desk=self.desk)
+        self.build()
+
+    def proof(self, key: NodeKey, *, age_s: float = 60.0) -> dict[str, str]:
+        """Credentials no node has a session for: a phrase of that age, signed."""
+        phrase = f"{self.clock.now_ms() - round(age_s * 1000)}{'abcdefgh01' * 5}"
+        signed = {"zelid": key.address, "signature": key.sign(phrase), "loginPhrase": phrase}
+        return {"zelidauth": urlencode(signed)}
+
+    async def streamed(self, path: str, **headers: str) -> list[Any]:
+        """The objects of a streamed answer."""
+        response = await self.client.get(path, headers=headers)
+        assert response.status_code == 200
+        text = str(await response.get_data(as_text=True))
+        decoder, objects, at = json.JSONDecoder(), [], 0
+        while at < len(text):
+            found, at = decoder.raw_decode(text, at)
+            objects.append(found)
+        return objects
+
+
+@pytest.fixture
+async def hosted(nursery: trio.Nursery) -> HostedHarness:
+    harness = HostedHarness()
+    await harness.apps.add(composed("shop", PERSON.address, "web", "db"))
+    await nursery.start(harness.desk.run)
+    return harness

@@ -16,6 +16,7 @@ from trionode.containers.actions import AppActions
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
 from trionode.containers.operations import Operations
+from trionode.containers.tampering import TamperingEvent
 from trionode.hosting.port import AppHost
 from trionode.lifecycle.local import InstalledApp
 from trionode.plans.crashes import Crashes
@@ -77,6 +78,14 @@ class ListsPort(Protocol):
         ...
 
 
+class TamperingPort(Protocol):
+    """Signs that somebody else had a hand in the apps here (`containers.tampering.TamperingLog`)."""
+
+    def events(self, app: str | None = None) -> Sequence[TamperingEvent]:
+        """The last ones, newest first."""
+        ...
+
+
 class HealthPort(Protocol):
     """Who looks after the containers (`containers.healthwatch.HealthWatch`)."""
 
@@ -109,5 +118,7 @@ class ContainersPort(Protocol):
     def stops(self) -> StopsPort: ...
     @property
     def lists(self) -> ListsPort: ...
+    @property
+    def tampering(self) -> TamperingPort: ...
     @property
     def health(self) -> HealthPort: ...

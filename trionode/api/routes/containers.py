@@ -167,6 +167,16 @@ async def _machine(about: EngineInfo, bench: ChainRpc) -> dict[str, Any]:
     }
 
 
+async def tampering(call: Call) -> Answer:
+    events = containers_of_node(call).tampering.events(call.text("appname") or None)
+    return data(
+        [
+            {"name": event.app, "type": event.kind, "details": event.reason, "timestamp": event.at_ms}
+            for event in events
+        ]
+    )
+
+
 # ---- what the operator does not want here ------------------------------------------------------------------
 
 
@@ -254,6 +264,15 @@ ROUTES = (
         _GROUP,
         cache_s=30,
         result=object_of(totalApps=INTEGER, runningApps=INTEGER, stoppedApps=INTEGER, nodeSpecs=OBJECT),
+    ),
+    Route(
+        "/apps/tamperingevents",
+        tampering,
+        "Signs that somebody else had a hand in the apps here, newest first",
+        _GROUP,
+        cache_s=30,
+        params=(Param("appname", "Only of the app of exactly this name"),),
+        result=list_of(object_of(name=STRING, type=STRING, details=STRING, timestamp=INTEGER)),
     ),
     Route(
         "/flux/blockedports",

@@ -21,6 +21,7 @@ from trionode.api.route import (
     Route,
     object_of,
 )
+from trionode.api.routes.containers import resources_document, running_documents, usage_document
 from trionode.chain.port import ChainRpc
 from trionode.errors import ChainError
 
@@ -132,11 +133,26 @@ async def info(call: Call) -> Answer:
                 "bench": found["bench"],
             },
             "flux": _flux_member(call),
-            "apps": {"fluxusage": None, "runningapps": None, "resources": None},
+            "apps": await _apps_member(call),
             "geolocation": None,
             **await _hash_members(call),
         }
     )
+
+
+async def _apps_member(call: Call) -> dict[str, Any]:
+    """What runs here; null without an engine, and while it does not answer."""
+    found: dict[str, Any] = {"fluxusage": None, "runningapps": None, "resources": None}
+    containers = call.context.containers
+    if containers is None:
+        return found
+    found["resources"] = resources_document(call, containers)
+    try:
+        found["fluxusage"] = await usage_document(call, containers)
+        found["runningapps"] = await running_documents(containers)
+    except ApiFailure:
+        return found
+    return found
 
 
 def _flux_member(call: Call) -> dict[str, Any]:
