@@ -39,6 +39,10 @@ class Reply(msgspec.Struct, frozen=True):
     content: bytes
     at_home: bool = True
 
+    def __repr__(self) -> str:
+        # The content may be a token.
+        return f"Reply({self.status}, {len(self.content)} bytes)"
+
 
 class RegistryFetch:
     """Asks registries over an open client; remembers the tokens they gave."""
@@ -148,10 +152,15 @@ async def _read(name: ImageName, response: httpx.Response, at_most_bytes: int) -
     if response.headers.get("content-encoding", "identity") != "identity":
         raise bad_answer(name, "a compressed answer that was not asked for")
     content = bytearray()
-    async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > at_most_bytes:
-            raise bad_answer(name, f"more than {at_most_bytes} bytes")
+    # To leave the loop early would leave httpx's own generators behind, unclosed; being cancelled inside of
+    # them ends them all.
+    with trio.CancelScope() as enough:
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > at_most_bytes:
+                enough.cancel()
+    if len(content) > at_most_bytes:
+        raise bad_answer(name, f"more than {at_most_bytes} bytes")
     return bytes(content)
 
 

@@ -53,7 +53,7 @@ async def open_image_registry(
 ) -> AsyncIterator[HttpImageRegistry]:
     """A client for the length of a block.
 
-    `tls`: whom to trust, by default whom the machine trusts. `transport`: another way than sockets, for tests.
+    `tls`: whom to trust, by default whom the machine trusts. `transport`: another way than sockets.
     """
     client = httpx.AsyncClient(
         verify=tls if tls is not None else ssl.create_default_context(),

@@ -99,7 +99,10 @@ class MemoryImageRegistry:
         name = parse_name(repotag)
         if self.delay_s > self._timeout_s:
             await trio.sleep(self._timeout_s)
-            raise ImageError(ImageFault.UNREACHABLE, f"the registry {name.authority} said nothing of {name}")
+            raise ImageError(
+                ImageFault.UNREACHABLE,
+                f"the registry {name.authority} said nothing of {name} within {self._timeout_s:g} s",
+            )
         await trio.sleep(self.delay_s)
         for key in (repotag, name.authority, EVERYTHING):
             if key in self.faults:
@@ -110,9 +113,7 @@ class MemoryImageRegistry:
         if stored is None:
             raise ImageError(ImageFault.MISSING, f"the registry {name.authority} has no image {name}")
         if stored.login not in (None, credentials):
-            raise ImageError(
-                ImageFault.UNAUTHORIZED, f"the registry {name.authority} does not give out {name}"
-            )
+            raise ImageError(ImageFault.UNAUTHORIZED, f"{name.authority} does not give out {name}")
         return name, stored.manifest
 
 
