@@ -2,7 +2,7 @@
 
 Facts: docs/spec/lifecycle.md §12, §19. Why units come first is told in docs/containers-disk.md. Crontab lines
 of a node that was here before are read in both cases; where units are used, each makes way for its unit, as
-two of them would mount a volume twice.
+the second of the two would fail at every boot.
 """
 
 from __future__ import annotations
