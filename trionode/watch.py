@@ -7,7 +7,7 @@ Standing with the network, eviction of nodes that left, the own connection, the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from trionode.chain.facts import ChainFacts
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.hosting.addresswatch import AddressWatch
+from trionode.hosting.availability import Availability
 from trionode.hosting.daemonhealth import DaemonWatch
 from trionode.hosting.nodestatus import MonitorStatus, NodeStatus
 from trionode.hosting.port import AppHost
@@ -33,11 +34,15 @@ from trionode.store.eventlog import EventLog
 from trionode.store.port import Store
 from trionode.sync.nodeprobe import HttpNodeProbe
 from trionode.sync.source import PeerHttp
+from trionode.sync.witness import ReachWitness
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchParts:
-    """What the monitors are given. `probe` None: nodes are asked over `http`."""
+    """What the monitors are given. `probe` None: nodes are asked over `http`.
+
+    `public_ip`: asks the benchmark for our address.
+    """
 
     settings: Settings
     chain: ChainFacts
@@ -57,6 +62,7 @@ class WatchParts:
     public_key: str
     needs_static: Callable[[str], bool]
     boot_settled: Gate
+    public_ip: Callable[[], Awaitable[object]] | None = None
 
 
 class Watch:
@@ -103,6 +109,16 @@ class Watch:
             dos=parts.dos,
             public_key=parts.public_key,
         )
+        self.availability = Availability(
+            monitors,
+            settings.peers,
+            facts=parts.chain,
+            witness=ReachWitness(parts.http, monitors.availability_timeout_s),
+            dos=parts.dos,
+            # as hard to foretell as its parent, from which nothing is drawn
+            rng=random.Random(repr(parts.rng.getstate())),
+            public_ip=parts.public_ip,
+        )
         self.address = AddressWatch(
             monitors,
             facts=parts.chain,
@@ -135,4 +151,11 @@ class Watch:
 
     def services(self) -> list[Service]:
         """In start order."""
-        return [self.network, self.address, self.node_status, self.daemon, self.self_check]
+        return [
+            self.network,
+            self.address,
+            self.node_status,
+            self.daemon,
+            self.self_check,
+            self.availability,
+        ]
