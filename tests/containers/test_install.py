@@ -1,4 +1,4 @@
-"""Installing an app: what is there afterwards, in which order, what never gets anywhere (lifecycle.md §12)."""
+"""Installing an app: what is there afterwards, in which order, what is refused (lifecycle.md §12)."""
 
 from __future__ import annotations
 

@@ -29,9 +29,8 @@ from trionode.containers.part_steps import (
     local_image,
 )
 from trionode.containers.records import AppRecord, Phase, records_of
-from trionode.containers.steps import Ladder, Step
+from trionode.containers.steps import Ladder, Step, in_limit
 from trionode.errors import TrionodeError
-from trionode.hosting.port import in_time
 from trionode.plans.networkwith import refused_link
 from trionode.plans.parts import Part, parts_of
 from trionode.plans.problem import refuse
@@ -185,7 +184,7 @@ class Installer:
     async def _prune(self, job: Job) -> None:
         """Clear away leftovers. A clean-up that fails is no reason not to install."""
         try:
-            await in_time(
+            await in_limit(
                 self._bench.pruner.prune(job.app), self._bench.settings.step_limit_s, "clear away leftovers"
             )
         except TrionodeError as error:

@@ -19,11 +19,10 @@ from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
 from trionode.containers.part_steps import drop_image
 from trionode.containers.records import AppRecord, records_of
-from trionode.containers.steps import Ladder
+from trionode.containers.steps import Ladder, in_limit
 from trionode.containers.traces import Trace, traces_of
 from trionode.containers.uninstaller import Attempts, Uninstaller
 from trionode.errors import HostError, TrionodeError
-from trionode.hosting.port import in_time
 from trionode.lifecycle.names import container_name
 from trionode.plans.problem import PlanError
 from trionode.runtime.logs import get_logger
@@ -132,7 +131,7 @@ class Redeployer:
         """The images whose tags the new ones have; they stay while anything uses them."""
         for image in {image for image in replaced.values() if image}:
             try:
-                await in_time(
+                await in_limit(
                     drop_image(self._bench, image, of=app), self._bench.settings.step_limit_s, "drop an image"
                 )
             except TrionodeError as error:

@@ -7,15 +7,23 @@ own; what could not be undone is told, and the record of the app says so until i
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 import trio
 
-from trionode.errors import TrionodeError
-from trionode.hosting.port import in_time
+from trionode.errors import HostError, TrionodeError
 from trionode.runtime.logs import get_logger
 
 log = get_logger("containers.steps")
+
+
+async def in_limit(call: Awaitable[object], limit_s: float, step: str) -> None:
+    """Wait for a step. Raises HostError when it takes longer than `limit_s`."""
+    with trio.move_on_after(limit_s):
+        await call
+        return
+    raise HostError(f"{step}: not done within {limit_s:g} s", remedy="see whether engine and disk are well")
 
 
 class Step(Protocol):
@@ -46,7 +54,7 @@ class Ladder:
         """Do one more step. Raises HostError when it takes longer than `within_s`."""
         self._begun.append(step)
         self.at = step.name
-        await in_time(step.do(), within_s, step.name)
+        await in_limit(step.do(), within_s, step.name)
 
     async def down(self) -> tuple[str, ...]:
         """Undo everything begun, last first, even when cancelled; sentences about what could not be."""

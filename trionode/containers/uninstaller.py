@@ -18,9 +18,9 @@ from trionode.containers.install_steps import guard
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.part_steps import drop_image, forget_ports
 from trionode.containers.records import AppRecord
+from trionode.containers.steps import in_limit
 from trionode.containers.traces import Trace, record_of, traces_of
 from trionode.errors import TrionodeError
-from trionode.hosting.port import in_time
 from trionode.plans.networks import network_name
 from trionode.runtime.logs import get_logger
 
@@ -44,7 +44,7 @@ class Attempts:
         """Whether it went well; what is not there counts as done. Raises TrionodeError when strict."""
         self.at = step
         try:
-            await in_time(call, self._limit_s, step)
+            await in_limit(call, self._limit_s, step)
         except NotFound:
             return True
         except TrionodeError as error:
