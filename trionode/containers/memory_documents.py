@@ -78,6 +78,8 @@ def document_of(
     """What the engine's inspect call answers."""
     body = docker_body(container.options)
     host = body.pop("HostConfig")
+    # Sent in capitals and shown in small letters; engines read either.
+    host["NanoCpus"] = host.pop("NanoCPUs")
     body.pop("NetworkingConfig", None)
     body.pop("name", None)
     command = container.command
