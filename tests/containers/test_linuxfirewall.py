@@ -62,8 +62,8 @@ async def test_ports_are_opened_and_closed_at_an_active_ufw() -> None:
     await firewall.allow(31000, app="shop")
     await firewall.forget(31000, app="shop")
     assert ufw.changes == [
-        ("ufw", "--force", "allow", "31000"),
-        ("ufw", "--force", "delete", "allow", "31000"),
+        ("ufw", "allow", "31000"),
+        ("ufw", "delete", "allow", "31000"),
     ]
 
 
