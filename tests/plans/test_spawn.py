@@ -234,6 +234,21 @@ def test_a_confirmation_regained_is_waited_for() -> None:
     assert one.run().installed
 
 
+def test_nobody_is_surprised_by_an_install_that_was_not_announced() -> None:
+    one = One(APP, spec("app"), Announce=False)
+    assert one.run().reason == "nobody could be told of it"
+    assert "Wait" not in one.kinds()
+    assert "h" not in one.memory.tried
+
+
+def test_a_node_that_was_not_free_comes_back_to_the_app() -> None:
+    one = One(APP, spec("app"), Install=None)
+    assert not one.run().installed
+    assert "h" not in one.memory.tried
+    assert "h" not in one.memory.failed
+    assert "Publish" not in one.kinds()
+
+
 def test_ports_the_operator_blocks() -> None:
     one = One(APP, spec("app"))
     assert not one.run(rules=SpawnRules(blocked_ports=(31000,))).installed
