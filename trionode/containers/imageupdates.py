@@ -17,7 +17,7 @@ from trionode.containers.actions import AppActions
 from trionode.containers.engine import Credentials, Engine, EngineError, NotFound
 from trionode.containers.imageregistry import ImageError, ImageFault
 from trionode.containers.operations import Busy, Operations
-from trionode.errors import HostError
+from trionode.errors import TrionodeError
 from trionode.plans.parts import Part
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -141,7 +141,7 @@ class ImageUpdates:
             outcome = await self._actions.redeploy(app, hard=False, reason=REASON)
         except Busy as busy:
             raise _CycleOver(busy.message) from busy
-        except HostError as error:
+        except TrionodeError as error:
             self._counters.add("containers.imageupdates.failed")
             log.error("app not updated", app=app, problem=error.one_line())
             return

@@ -17,6 +17,7 @@ from trionode.config.tree import ExplorerSettings, InstallerSettings
 from trionode.containers.actions import Outcome, Spec
 from trionode.containers.operations import Busy
 from trionode.containers.surplus import BLOCK
+from trionode.errors import TrionodeError
 from trionode.plans.redeploy import Depth, UpdatePlan, plan_update
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -106,8 +107,11 @@ class SpecUpdates:
             try:
                 await self._update(app)
             except Busy as busy:
-                log.info("update left for the next block", app=app, why=busy.message)
+                log.info("updates left for the next look", app=app, why=busy.message)
                 return
+            except TrionodeError as error:
+                self._counters.add("containers.updates.failed")
+                log.error("app not updated", app=app, problem=error.one_line())
 
     async def _update(self, app: str) -> None:
         installed, current = await self._specs.installed_spec(app), await self._specs.current_spec(app)
