@@ -60,29 +60,53 @@ class NodeApi:
         return f"http://{host}:{self.port}"
 
     def get(
-        self, path: str, query: Mapping[str, str | None] | None = None, *, zelidauth: str | None = None
+        self,
+        path: str,
+        query: Mapping[str, str | None] | None = None,
+        *,
+        zelidauth: str | None = None,
+        timeout_s: float | None = TIMEOUT_S,
     ) -> Any:
         """`data` of a successful answer. Raises NodeUnreachable or NodeRefused."""
+        return self.get_whole(path, query, zelidauth=zelidauth, timeout_s=timeout_s).get("data")
+
+    def get_whole(
+        self,
+        path: str,
+        query: Mapping[str, str | None] | None = None,
+        *,
+        zelidauth: str | None = None,
+        timeout_s: float | None = TIMEOUT_S,
+    ) -> dict[str, Any]:
+        """The whole envelope of a successful answer, for those with members beside `data`."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = quote(path) + (f"?{urlencode(given)}" if given else "")
-        return self._ask("GET", target, zelidauth=zelidauth)
+        return self._ask("GET", target, zelidauth=zelidauth, timeout_s=timeout_s)
 
     def post(self, path: str, body: Any) -> Any:
         """The same for a body of JSON."""
-        return self._ask("POST", quote(path), body=json.dumps(body).encode())
+        return self._ask("POST", quote(path), body=json.dumps(body).encode())["data"]
 
     def _ask(
-        self, method: str, target: str, *, body: bytes | None = None, zelidauth: str | None = None
-    ) -> Any:
+        self,
+        method: str,
+        target: str,
+        *,
+        body: bytes | None = None,
+        zelidauth: str | None = None,
+        timeout_s: float | None = TIMEOUT_S,
+    ) -> dict[str, Any]:
         path = target.partition("?")[0]
         headers = {"x-apicache-bypass": "true", "Content-Type": "application/json"}
         if zelidauth is not None:
             headers["zelidauth"] = zelidauth
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
             connection.request(method, target, body=body, headers=headers)
-            envelope = json.loads(connection.getresponse().read())
-            status, data = envelope["status"], envelope["data"]
+            envelope: dict[str, Any] = json.loads(connection.getresponse().read())
+            status, data = envelope["status"], envelope.get("data")
+            if not isinstance(status, str):
+                raise TypeError("status is no text")
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         except (ValueError, KeyError, TypeError) as error:
@@ -95,7 +119,7 @@ class NodeApi:
         if status != "success":
             text = data.get("message") if isinstance(data, dict) else data
             raise NodeRefused(f"{self.url}{path}: {text}")
-        return data
+        return envelope
 
     def _unreachable(self, error: Exception) -> NodeUnreachable:
         return NodeUnreachable(
