@@ -103,6 +103,13 @@ class ServicesSettings(Section, frozen=True, kw_only=True):
     stats_url: Annotated[str, about("network statistics, prices", original="geolocation.statsApiBaseUrl")] = (
         "https://stats.runonflux.io"
     )
+    managers_url: Annotated[
+        str,
+        about(
+            "domain managers that know the primary of g: apps; {region}, {group} and {app} are filled in",
+            original="fixed",
+        ),
+    ] = "http://fdm-{region}-1-{group}.runonflux.io:16130/appips/{app}"
     host_info_address: Annotated[
         str, about("local address of the host info service", original="server.fluxNodeServiceAddress")
     ] = "169.254.43.43"

@@ -19,6 +19,7 @@ from trionode.lifecycle.names import bare, container_name
 from trionode.wire.address import with_port
 
 REGIONS = ("fn", "usa", "sg")
+MANAGERS = "http://fdm-{region}-1-{group}.runonflux.io:16130/appips/{app}"
 STEP_MS = 180_000
 """Between the starts of two ranks."""
 RECEIVE, SEND = "receiveonly", "sendreceive"
@@ -113,11 +114,19 @@ Need = AskManager | AskRunning
 Elect = Generator[Need, Collection[str] | None, Election]
 
 
-def manager_urls(app: str, *, domain: str = "runonflux.io", port: int = 16130) -> tuple[str, ...]:
-    """The domain managers that answer for an app: three regions, the group by its first letter."""
+def manager_urls(app: str, form: str = MANAGERS) -> tuple[str, ...]:
+    """The domain managers that answer for an app: three regions, the group by its first letter.
+
+    `form`: their URL with `{region}`, `{group}` and `{app}`; without a region there is one of them. An
+    empty one: there are none, and nobody is ever known to be the primary or not.
+    """
     first = app[:1].lower()
     group = next((number for low, high, number in _GROUPS if low <= first <= high), 1)
-    return tuple(f"http://fdm-{region}-1-{group}.{domain}:{port}/appips/{app}" for region in REGIONS)
+    urls = (
+        form.replace("{region}", region).replace("{group}", str(group)).replace("{app}", app)
+        for region in REGIONS
+    )
+    return tuple(dict.fromkeys(url for url in urls if url))
 
 
 def may_elect(*, busy: bool, files_in_order: bool) -> bool:
