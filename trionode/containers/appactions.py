@@ -18,7 +18,7 @@ from trionode.containers.lifecycleports import Workbench
 from trionode.containers.operations import Busy, Operations, Work
 from trionode.containers.records import AppRecord, records_of
 from trionode.containers.redeployer import Redeployer
-from trionode.containers.uninstaller import Uninstaller
+from trionode.containers.uninstaller import NOT_HERE, Uninstaller
 from trionode.errors import TrionodeError
 from trionode.plans.redeploy import STRUCTURE_VERSION, Depth, UpdatePlan
 from trionode.runtime.logs import get_logger
@@ -122,12 +122,13 @@ class AppLifecycle:
         progress: Progress = SILENT,
     ) -> Outcome:
         """See `AppActions.remove`."""
-        if force:
-            await self._break_off(app)
+        broken_off = force and await self._break_off(app)
         with self._operations.doing(Work.REMOVE, app, beside=force):
             outcome = await self._uninstaller.remove(
                 app, reason=reason, force=force, tell_peers=tell_peers, progress=progress
             )
+        if broken_off and outcome.step == NOT_HERE:
+            outcome = Outcome(True)  # the install that was broken off has left nothing
         return _said(outcome, progress, f"{app} is removed")
 
     async def redeploy(self, app: str, *, hard: bool, reason: str, progress: Progress = SILENT) -> Outcome:
@@ -245,11 +246,13 @@ class AppLifecycle:
             self._running.remove(running)
             running.over.set()
 
-    async def _break_off(self, app: str) -> None:
-        """End what is being done to the app, and wait until it has undone its steps."""
-        for running in [running for running in self._running if running.app == app]:
+    async def _break_off(self, app: str) -> bool:
+        """End what is being done to the app, and wait until that has undone its steps; was there any?"""
+        under_way = [running for running in self._running if running.app == app]
+        for running in under_way:
             running.scope.cancel()
             await running.over.wait()
+        return bool(under_way)
 
     async def _remove_now(self, app: str, reason: str, progress: Progress) -> Outcome:
         return await self._uninstaller.remove(

@@ -17,10 +17,10 @@ from trionode.containers.install_steps import NetworkStep
 from trionode.containers.installer import Installer
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
-from trionode.containers.part_steps import drop_image
+from trionode.containers.part_steps import drop_image, local_image
 from trionode.containers.records import AppRecord, records_of
 from trionode.containers.steps import Ladder, in_limit
-from trionode.containers.traces import Trace, traces_of
+from trionode.containers.traces import traces_of
 from trionode.containers.uninstaller import Attempts, Uninstaller
 from trionode.errors import HostError, TrionodeError
 from trionode.lifecycle.names import container_name
@@ -73,7 +73,7 @@ class Redeployer:
         attempts = Attempts(strict=True, limit_s=settings.step_limit_s)
         ladder = Ladder(undo_within_s=settings.undo_limit_s)
         try:
-            await self._take_down(attempts, job, hardness)
+            old = await self._take_down(attempts, job, hardness)
             ladder.at = "local row"
             await self._keep(job)
             pause_s = settings.redeploy_delay_s if parts is None else settings.redeploy_component_delay_s
@@ -83,30 +83,28 @@ class Redeployer:
             at = ladder.at or attempts.at
             keeps_app = keeps_app or not (ladder.at or attempts.has_taken)  # then it only has to be started
             return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
-        await self._drop_replaced(app, replaced)
+        await self._drop_images(job, {*replaced.values(), *old})
         self._bench.news.app_installed(app, job.hash)
         await self._bench.links.reverse(app)
         return Outcome(True)
 
-    async def _take_down(self, attempts: Attempts, job: Job, hardness: Hardness) -> None:
-        """The old components that are made anew or no longer wanted, last first."""
+    async def _take_down(self, attempts: Attempts, job: Job, hardness: Hardness) -> set[str]:
+        """The old components that are made anew or no longer wanted, last first; the images they had."""
         traces = await traces_of(self._bench, job.app)
         if traces.problems:
             raise HostError("; ".join(traces.problems), remedy="see whether engine and disk are well")
         wanted = {part.container for part in job.parts}
         hard = {container_name(identifier): is_hard for identifier, is_hard in hardness.items()}
+        images: set[str] = set()
         for trace in reversed(traces.parts):
-            if trace.container not in wanted:
-                job.tell(f"Removing {trace.container}, which is no longer part of {job.app}...")
-                await self._take_away(attempts, job.app, trace)
-            elif trace.container in hard:
-                job.tell(f"Taking down {trace.container}...")
-                keeps_volume = not hard[trace.container]
-                await self._uninstaller.take_down(attempts, job.app, trace, keeps_volume=keeps_volume)
-
-    async def _take_away(self, attempts: Attempts, app: str, trace: Trace) -> None:
-        gone = await self._uninstaller.take_down(attempts, app, trace, keeps_volume=False)
-        await self._uninstaller.drop_images(attempts, app, trace, gone=gone)
+            stays = trace.container in wanted
+            if stays and trace.container not in hard:
+                continue
+            job.tell(f"Taking down {trace.container}...")
+            keeps_volume = stays and not hard[trace.container]
+            await self._uninstaller.take_down(attempts, job.app, trace, keeps_volume=keeps_volume)
+            images |= {trace.image, trace.image_id}
+        return images
 
     async def _keep(self, job: Job) -> None:
         await self._bench.records.put(AppRecord(job.app, "installed", records_of(job.parts)))
@@ -127,15 +125,16 @@ class Redeployer:
             )
             await self._installer.climb(ladder, steps)
 
-    async def _drop_replaced(self, app: str, replaced: Mapping[str, str]) -> None:
-        """The images whose tags the new ones have; they stay while anything uses them."""
-        for image in {image for image in replaced.values() if image}:
-            try:
-                await in_limit(
-                    drop_image(self._bench, image, of=app), self._bench.settings.step_limit_s, "drop an image"
-                )
-            except TrionodeError as error:
-                log.warning("old image stays", app=app, image=image, problem=error.one_line())
+    async def _drop_images(self, job: Job, old: set[str]) -> None:
+        """The images it had, by tag and by id, except those it has; they stay while anything uses them."""
+        bench, limit_s = self._bench, self._bench.settings.step_limit_s
+        tags = {part.repotag for part in job.parts}
+        try:
+            current = {await local_image(bench, tag) for tag in tags}
+            for image in old - tags - current - {""}:
+                await in_limit(drop_image(bench, image, of=job.app), limit_s, "old image")
+        except TrionodeError as error:
+            log.warning("old images stay", app=job.app, problem=error.one_line())
 
     async def _failed(
         self, app: str, at: str, error: TrionodeError, reason: str, progress: Progress, *, keeps_app: bool

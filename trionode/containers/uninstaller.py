@@ -24,6 +24,9 @@ from trionode.errors import TrionodeError
 from trionode.plans.networks import network_name
 from trionode.runtime.logs import get_logger
 
+NOT_HERE = "look for it"
+"""The step of a removal that finds nothing to remove."""
+
 log = get_logger("containers.removal")
 
 
@@ -74,7 +77,7 @@ class Uninstaller:
             attempts.at = "look"
             traces = await traces_of(bench, app, anywhere=force)
             if not (was_here or before is not None or traces.parts):
-                return Outcome(False, f"{app} is not installed here", "look")
+                return Outcome(False, f"{app} is not installed here", NOT_HERE)
             if traces.problems and not force:
                 return Outcome(False, "; ".join(traces.problems), "look")
             attempts.problems.extend(traces.problems)
@@ -118,17 +121,13 @@ class Uninstaller:
             await attempts.make(f"volume {name}", bench.disk.remove_volume(name))
         return gone
 
-    async def drop_images(self, attempts: Attempts, app: str, trace: Trace, *, gone: bool) -> None:
-        """Its image, by tag and by id, unless another app needs it or its container is still there."""
-        if not gone:
+    async def _part(self, attempts: Attempts, app: str, trace: Trace, *, force: bool) -> None:
+        """One component; its image, by tag and by id, only when its container is gone."""
+        if not await self.take_down(attempts, app, trace, keeps_volume=False, force=force):
             return
         for image in dict.fromkeys((trace.image, trace.image_id)):
             if image:
                 await attempts.make(f"image {trace.container}", drop_image(self._bench, image, of=app))
-
-    async def _part(self, attempts: Attempts, app: str, trace: Trace, *, force: bool) -> None:
-        gone = await self.take_down(attempts, app, trace, keeps_volume=False, force=force)
-        await self.drop_images(attempts, app, trace, gone=gone)
 
     async def _begin(self, app: str) -> None:
         """Note that it is being removed: whoever finds the record later goes on."""
