@@ -1,4 +1,4 @@
-"""A local network of real nodes that share one MongoDB server, told apart by a prefix each.
+"""The whole local network: all its real nodes share one MongoDB server, told apart by a prefix each.
 
 They agree, they show it when the database is away, they go on by themselves when it is back, and every node
 finds its own data after a restart.
@@ -16,13 +16,15 @@ import pytest
 import trio
 from mongoserver import Databases
 
+from trionode.cli import devnet
 from trionode.devnet import layout as places
 from trionode.devnet.network import LocalNetwork, local_network
 from trionode.devnet.observe import agreed, fetch, look
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
-NODES = 3
+(NODES,) = (int(str(option.default)) for option in devnet.command.params if option.name == "nodes")
+"""As many as `trionode devnet` starts when it is told nothing."""
 
 
 @pytest.fixture

@@ -80,9 +80,14 @@ def free_port(host: str) -> int:
 
 @contextmanager
 def running_server(
-    *more: str, host: str = "127.7.0.1", port: int | None = None, storage: str = ":memory:"
+    *more: str,
+    host: str = "127.7.0.1",
+    port: int | None = None,
+    storage: str = ":memory:",
+    kept: bool = False,
 ) -> Iterator[tuple[TestServer, subprocess.Popen[bytes]]]:
-    """SecantusDB for the length of a block. `more` are options of its command line."""
+    """SecantusDB for the length of a block. `more` are options of its command line; `kept`: another one will
+    need what it stored."""
     path = program()
     assert path is not None, "SecantusDB is missing: pip install -e '.[dev]'"
     port = free_port(host) if port is None else port
@@ -94,7 +99,10 @@ def running_server(
         _wait_until_open(process, host, port)
         yield TestServer(host, port, f"mongodb://{host}:{port}/?{OPTIONS}"), process
     finally:
-        process.terminate()
+        if kept:
+            process.terminate()
+        else:
+            process.kill()  # putting in order what nobody needs would take two seconds
         try:
             process.wait(STOP_WITHIN_S)
         except subprocess.TimeoutExpired:

@@ -24,14 +24,14 @@ ESCAPED = "p%20w%40d"
 @pytest.fixture
 def locked_server(tmp_path: Path) -> Iterator[TestServer]:
     storage = str(tmp_path / "data")
-    with running_server(storage=storage) as (server, _), server.client() as client:
+    with running_server(storage=storage, kept=True) as (server, _), server.client() as client:
         client.admin.command("createUser", "node", pwd=PASSWORD, roles=["readWriteAnyDatabase"])
     with running_server("--auth", storage=storage) as (server, _):
         yield server
 
 
-async def count(url: str) -> int:
-    async with open_mongo(quick(url, "c_", mongo_call_s=5.0)) as server:
+async def count(url: str, call_s: float = 5.0) -> int:
+    async with open_mongo(quick(url, "c_", mongo_call_s=call_s)) as server:
         assert "node" not in server.label
         store = MongoStore(server)
         await store.open()
@@ -84,4 +84,4 @@ async def test_tls(tmp_path: Path) -> None:
         place = f"mongodb://{server.host}:{server.port}/?{OPTIONS}&tls=true"
         assert await count(f"{place}&tlsCAFile={certificate}") == 1
         with pytest.raises(StoreError, match=r"(?i)certificate"):
-            await count(place)
+            await count(place, 0.5)

@@ -1,4 +1,4 @@
-"""What of an old commit is still done when another node has worked since: nothing that replaces newer rows."""
+"""What of an old commit is still done after another node has worked: nothing that replaces newer rows."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def test_messages_of_an_outage_are_told_when_they_are_stored(
 async def test_a_log_that_gave_up_starts_again_from_what_is_stored(
     mongo: Databases, proxy: FaultProxy
 ) -> None:
-    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_retry_s=1.5)
+    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_retry_s=0.3)
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()
@@ -85,7 +85,7 @@ async def test_a_slow_server_is_waited_for(mongo: Databases, proxy: FaultProxy) 
         store = MongoStore(server)
         await store.open()
         async with running_log(store) as rig:
-            proxy.delay_s = 0.3
+            proxy.delay_s = 0.1
             calls = proxy.count()
             async with trio.open_nursery() as nursery:
                 for number in range(20):

@@ -3,9 +3,9 @@
 - What is there already is not added again; a document whose unique key another program took stays.
 - If another node has worked with the database since, only what replaces nothing newer is done (guarded.py).
 - A write that the database refuses for good is laid aside in `trionoderefused`, told in the log and by
-  `trionode store check`, and the rest goes on: one document must not keep a node from starting. A commit that
-  is cut short was never acknowledged, so nothing acknowledged is lost. Where the server as a whole says no
-  (no right, no space), nothing is laid aside: the error says what to do.
+  `trionode store check`, and the rest goes on, but for the scanned height: one document must not keep a node
+  from starting. A commit that is cut short was never acknowledged, so nothing acknowledged is lost. Where the
+  server as a whole says no (no right, no space) nothing is laid aside: the error says what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trionode.store.mongo.failures import codes, is_refusal, reason
 from trionode.store.mongo.guarded import current_names, guarded
 from trionode.store.mongo.journal import DATABASE, Databases, Journal, Kept
 from trionode.store.mongo.presence import signs_of_another
-from trionode.store.mongo.registry_plan import CURRENT
+from trionode.store.mongo.registry_plan import CURRENT, SCANNED
 from trionode.store.mongo.values import date
 from trionode.store.mongo.writes import Document, Insert, Write, Writes, operation, to_list
 
@@ -62,6 +62,8 @@ def finish(databases: Databases, scope: str, counters: Counters) -> None:
             )
         else:
             log.warning("an interrupted commit is finished", scope=scope)
+        # The scanned height stands for all the rest, so it comes last.
+        plan = sorted(plan, key=_is_scanned)
         Forward(databases, _Refusals(databases, scope, kept, counters).lay_aside).run(plan)
     journal.clear()
 
@@ -72,12 +74,16 @@ class Forward:
     def __init__(self, databases: Databases, lay_aside: LayAside | None = None) -> None:
         self._databases = databases
         self._lay_aside = lay_aside
+        self._has_refused = False
         self.has_written = False
         """Whether anything of it may be in the database."""
 
     def run(self, plan: Sequence[Writes]) -> None:
         """Raises PyMongoError; of refusals only without `lay_aside`."""
         for part in plan:
+            if self._has_refused and _is_scanned(part):
+                # What these blocks bring is not all there: they are read again.
+                continue
             collection = self._databases(part.database)[part.collection]
             for is_new, group in groupby(part.writes, key=lambda write: isinstance(write, Insert)):
                 writes = list(group)
@@ -141,6 +147,7 @@ class Forward:
 
     def _refuse(self, part: Writes, write: Write, error: Exception, code: int | None) -> None:
         assert self._lay_aside is not None
+        self._has_refused = True
         self._lay_aside(part, write, error, code)
 
 
@@ -177,6 +184,10 @@ class _Refusals:
             problem=document["reason"],
             remedy="see `trionode store check`, and docs/storage.md",
         )
+
+
+def _is_scanned(part: Writes) -> bool:
+    return (part.database, part.collection) == (SCANNED.database, SCANNED.collection)
 
 
 def codes_of(error: Exception) -> Iterator[int]:
