@@ -19,7 +19,7 @@ from trionode.containers.actions import Spec
 from trionode.containers.disk import Firewall
 from trionode.containers.listeners import Listeners
 from trionode.errors import HostError
-from trionode.lifecycle.dos import Testimony
+from trionode.lifecycle.dos import Knock
 from trionode.plans.parts import Part, parts_of
 from trionode.plans.ports import ports_of, unusable_port
 from trionode.registry.constants import MAINNET, Constants
@@ -103,7 +103,7 @@ class PortDoor:
                 log.error("a tested port stays open", port=port, problem=error.one_line())
 
 
-class Testers:
+class Witnesses:
     """Draws nodes to be asked: random ones of the list that are not behind our own address."""
 
     def __init__(self, chain: ChainSide, rng: random.Random) -> None:
@@ -144,7 +144,7 @@ class PortTest:
         self._chain = chain
         self._witness = witness
         self._door = door
-        self._testers = Testers(chain, rng)
+        self._testers = Witnesses(chain, rng)
 
     async def problem(self, ports: Sequence[int]) -> str | None:
         """Why the ports cannot be had, in a sentence; None when another node reached them all."""
@@ -174,10 +174,10 @@ class PortTest:
                 ports=ports,
                 timeout_s=self._settings.peer_timeout_s,
             )
-            if word.testimony is Testimony.REACHED:
+            if word.knock is Knock.REACHED:
                 return None
-            log.info("ports tested", tester=peer_key(*tester), said=word.testimony.value, shut=word.failed)
-            if word.testimony is Testimony.SHUT:
+            log.info("ports tested", tester=peer_key(*tester), said=word.knock.value, shut=word.failed)
+            if word.knock is Knock.SHUT:
                 return f"Port {word.failed} cannot be reached from outside."
         return "No other node tested its ports."
 

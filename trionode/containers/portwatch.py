@@ -14,9 +14,9 @@ import msgspec
 import trio
 
 from trionode.config.tree import BootSettings
-from trionode.containers.porttest import ChainSide, InstalledSide, PortDoor, Testers, Witness
+from trionode.containers.porttest import ChainSide, InstalledSide, PortDoor, Witness, Witnesses
 from trionode.errors import HostError
-from trionode.lifecycle.dos import Testimony
+from trionode.lifecycle.dos import Knock
 from trionode.plans.ports import (
     BLOCKED_S,
     ERROR_S,
@@ -89,7 +89,7 @@ class PortAvailability:
         self._rng = rng
         self._blocked = frozenset(blocked)
         self._constants = constants
-        self._testers = Testers(chain, rng)
+        self._testers = Witnesses(chain, rng)
         self._watch = PortWatch()
         self._silent: dict[tuple[str, int], None] = {}
         self._last_port: int | None = None
@@ -133,12 +133,12 @@ class PortAvailability:
             log.info("port not tested", port=port, problem=error.one_line())
             self._take(pass_over(self._watch, port))
             return ERROR_S
-        self._counters.add(f"ports.{word.testimony.value}")
-        if word.testimony is Testimony.SILENT:
+        self._counters.add(f"ports.{word.knock.value}")
+        if word.knock is Knock.SILENT:
             self._remember(tester)
             self._last = f"{peer_key(*tester)} did not answer"
             return SHORT_S
-        reachable = word.testimony is Testimony.REACHED
+        reachable = word.knock is Knock.REACHED
         return self._take(after_test(self._watch, port, reachable=reachable, rng=self._rng))
 
     def _take(self, verdict: PortVerdict) -> float:

@@ -19,8 +19,8 @@ from trionode.lifecycle.dos import (
     ADDRESS_UNCLEAR,
     NOTICE_ABOVE,
     UNREACHABLE,
+    Knock,
     Penalty,
-    Testimony,
     grown,
     may_be_asked,
     message_of,
@@ -53,7 +53,7 @@ class ReachFacts(Protocol):
 class Witness(Protocol):
     """Another node that knocks at our ports (`sync.witness.ReachWitness`)."""
 
-    async def reaches_us(self, ip: str, port: int, own_ip: str, own_port: int) -> Testimony:
+    async def reaches_us(self, ip: str, port: int, own_ip: str, own_port: int) -> Knock:
         """What the node at ip:port says of us; never raises for what it does."""
         ...
 
@@ -112,7 +112,7 @@ class Availability:
             if witness is None:
                 return
             said = await self._witness.reaches_us(*split_address(witness), own_ip, own_port)
-            if said is Testimony.REACHED:
+            if said is Knock.REACHED:
                 self._put(UNREACHABLE, fails=False)
                 self._put(ADDRESS_UNCLEAR, fails=False)
                 return

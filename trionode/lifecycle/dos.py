@@ -53,7 +53,7 @@ ADDRESS_UNSTEADY = Penalty(
 )
 
 
-class Testimony(enum.Enum):
+class Knock(enum.Enum):
     """What another node said when it was asked to knock at our ports."""
 
     REACHED = "reached"

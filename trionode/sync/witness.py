@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from trionode.errors import WireError
-from trionode.lifecycle.dos import Testimony
+from trionode.lifecycle.dos import Knock
 from trionode.sync.source import NodeHttp, PeerHttp, SourceError
 from trionode.sync.wholebody import whole_body
 from trionode.wire.jsjson import parse, stringify, utf8
@@ -33,7 +33,7 @@ class ReachWitness:
         self._http = http
         self._timeout_s = timeout_s
 
-    async def reaches_us(self, ip: str, port: int, own_ip: str, own_port: int) -> Testimony:
+    async def reaches_us(self, ip: str, port: int, own_ip: str, own_port: int) -> Knock:
         """What the node at ip:port says of us. An error is a no, as is a text with "not" in it."""
         path = f"{REACH_PATH}?ip={own_ip}&port={own_port}"
         answer: Any = None
@@ -42,17 +42,17 @@ class ReachWitness:
                 async with self._http.get(ip, port, path) as body:
                     answer = _read(await whole_body(body, BODY_LIMIT_BYTES))
             except SourceError:
-                return Testimony.SILENT
+                return Knock.SILENT
         status, text = _word(answer)
         if status == "error" or "not" in text:
-            return Testimony.SHUT
-        return Testimony.REACHED if status == "success" else Testimony.SILENT
+            return Knock.SHUT
+        return Knock.REACHED if status == "success" else Knock.SILENT
 
 
 class PortWord(msgspec.Struct, frozen=True):
     """What a node said of our ports; `failed`: the first that was shut."""
 
-    testimony: Testimony
+    knock: Knock
     failed: int | None = None
 
 
@@ -81,14 +81,14 @@ class PortWitness:
                 async with asked as body:
                     answer = _read(await whole_body(body, BODY_LIMIT_BYTES))
             except SourceError:
-                return PortWord(Testimony.SILENT)
+                return PortWord(Knock.SILENT)
         status, text = _word(answer)
         if status == "success":
-            return PortWord(Testimony.REACHED)
+            return PortWord(Knock.REACHED)
         number = text.rpartition(FAILED)[2] if FAILED in text else ""
         if status != "error" or not (number.isascii() and number.isdigit() and len(number) < 6):
-            return PortWord(Testimony.SILENT)
-        return PortWord(Testimony.SHUT, int(number))
+            return PortWord(Knock.SILENT)
+        return PortWord(Knock.SHUT, int(number))
 
     def _body(self, own_ip: str, own_port: int, ports: Sequence[int]) -> bytes:
         """The signature covers the text of all members before it, in their order."""
