@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hostedapps import IMAGE, composed
 
+from trionode.containers.present import PlannedAction
 from trionode.plans.crashes import Crashes
 from trionode.plans.createoptions import CreateOptions
-from trionode.plans.health import Leave, StartContainer
 
 
 @pytest.mark.trio
@@ -171,16 +171,23 @@ async def test_the_overview_without_an_answer_of_the_engine(hosted: Any) -> None
 
 @pytest.mark.trio
 async def test_the_plan_in_words(hosted: Any) -> None:
-    hosted.apps.health.actions = (
-        StartContainer("shop", "web_shop", "it is still stopped"),
-        Leave("shop", "db_shop", "it has to wait", 5),
+    hosted.apps.actions_planned = (
+        PlannedAction("start", "shop", "web_shop", "it is still stopped"),
+        PlannedAction("leave", "shop", "db_shop", "it has to wait", hosted.now_ms),
     )
-    start, leave = await hosted.data("/trionode/containerplan")
-    assert start == {
-        "action": "start container",
-        "app": "shop",
-        "identifier": "web_shop",
-        "reason": "it is still stopped",
-        "again": False,
-    }
-    assert (leave["action"], leave["untilMs"]) == ("leave", 5)
+    assert await hosted.data("/trionode/containerplan") == [
+        {
+            "action": "start",
+            "app": "shop",
+            "component": "web_shop",
+            "reason": "it is still stopped",
+            "until": None,
+        },
+        {
+            "action": "leave",
+            "app": "shop",
+            "component": "db_shop",
+            "reason": "it has to wait",
+            "until": "2025-10-09T08:53:20.123Z",
+        },
+    ]

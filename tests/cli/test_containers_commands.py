@@ -48,7 +48,13 @@ OVERVIEW = {
     "leftovers": [{"container": "fluxold_x", "state": "exited", "status": "Exited (0)", "image": "old:1"}],
 }
 PLAN = [
-    {"action": "start container", "app": "shop", "identifier": "web_shop", "reason": "it is still stopped"}
+    {
+        "action": "remove_orphan",
+        "app": "shop",
+        "component": "web_shop",
+        "reason": "it is still stopped",
+        "until": "2025-10-09T08:53:20.123Z",
+    }
 ]
 STEPS = [
     {"status": "Pulling library/web:1"},
@@ -173,7 +179,7 @@ def test_the_list_says_what_is_odd(node: Node, capsys: pytest.CaptureFixture[str
 
 def test_what_would_be_done(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["containers", "plan"]) == 0
-    assert "start container  web_shop  it is still stopped" in capsys.readouterr().out
+    assert "remove orphan  web_shop  it is still stopped (until 2025-" in capsys.readouterr().out
     node.answers["/trionode/containerplan"] = {"status": "success", "data": []}
     assert call(["containers", "plan"]) == 0
     assert capsys.readouterr().out == "nothing is to be done\n"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-import msgspec
 import trio
 
 from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
@@ -15,6 +14,7 @@ from trionode.containers.memory_objects import RegistryImage
 from trionode.containers.memorydisk import MemoryDisk
 from trionode.containers.operations import Operations, Work
 from trionode.containers.operatorstops import OperatorStops
+from trionode.containers.present import PlannedAction
 from trionode.containers.tampering import TamperingLog
 from trionode.lifecycle.names import container_name
 from trionode.plans.crashes import Crashes
@@ -157,10 +157,6 @@ class FakeActions:
 class FakeHealth:
     def __init__(self) -> None:
         self.crashes: dict[str, Crashes] = {}
-        self.actions: Sequence[msgspec.Struct] = ()
-
-    async def plan(self) -> Sequence[msgspec.Struct]:
-        return self.actions
 
 
 class FakeLists:
@@ -186,7 +182,11 @@ class HostedApps:
         self.health = FakeHealth()
         self.lists = FakeLists()
         self.tampering = TamperingLog(store, bus, Counters(), clock)
+        self.actions_planned: tuple[PlannedAction, ...] = ()
         self._subnet = 1
+
+    async def present_plan(self) -> tuple[PlannedAction, ...]:
+        return self.actions_planned
 
     async def add(self, spec: Mapping[str, Any], *, stopped: Iterable[str] = ()) -> None:
         """Have this app installed, its containers running but for the components named."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from trionode.config.tree import ResourceSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
 from trionode.containers.operations import Operations
+from trionode.containers.present import PlannedAction
 from trionode.containers.tampering import TamperingEvent
 from trionode.hosting.port import AppHost
 from trionode.lifecycle.local import InstalledApp
@@ -94,10 +93,6 @@ class HealthPort(Protocol):
         """Components that ended by themselves, by identifier."""
         ...
 
-    async def plan(self) -> Sequence[msgspec.Struct]:
-        """What would be done right now, without doing it: actions of `trionode.plans`, each with a reason."""
-        ...
-
 
 class ContainersPort(Protocol):
     """The containers of this node."""
@@ -122,3 +117,7 @@ class ContainersPort(Protocol):
     def tampering(self) -> TamperingPort: ...
     @property
     def health(self) -> HealthPort: ...
+
+    async def present_plan(self) -> Sequence[PlannedAction]:
+        """What would be done right now, without doing it. Raises HostError."""
+        ...

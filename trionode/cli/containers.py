@@ -128,9 +128,9 @@ def plan(api: str | None, as_json: bool) -> None:
         return
     rows = [
         (
-            action["action"],
-            action.get("identifier") or action.get("app") or action.get("name"),
-            action.get("reason", ""),
+            action["action"].replace("_", " "),
+            action["component"] or action["app"],
+            action["reason"] + (f" (until {action['until']})" if action["until"] else ""),
         )
         for action in actions
     ]

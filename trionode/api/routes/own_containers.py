@@ -5,12 +5,8 @@ Our own routes, public like everything that only reads: nothing in them is secre
 
 from __future__ import annotations
 
-import enum
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from trionode.api.answers import Answer, ApiFailure, data
 from trionode.api.appcall import containers_of_node, in_time
@@ -25,7 +21,6 @@ from trionode.plans.crashes import start_due_ms
 from trionode.plans.health import is_held
 
 OBJECT = {"type": "object"}
-_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 async def overview(call: Call) -> Answer:
@@ -104,32 +99,19 @@ def _leftovers(containers: ContainersPort, rows: Mapping[str, ContainerRow]) -> 
 
 async def plan(call: Call) -> Answer:
     """What the node would do to its containers right now, in order, each with its reason."""
-    actions = await in_time(containers_of_node(call).health.plan())
-    return data(plan_document(actions))
-
-
-def plan_document(actions: Sequence[msgspec.Struct]) -> list[dict[str, Any]]:
-    """Actions of `trionode.plans` as JSON: their name in words, then their members."""
-    return [
-        {
-            "action": _WORDS.sub(" ", type(action).__name__).lower(),
-            **{
-                _camel(name): _plain(getattr(action, name))
-                for name in action.__struct_fields__
-                if getattr(action, name) not in (None, ())
-            },
-        }
-        for action in actions
-    ]
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, enum.Enum) else msgspec.to_builtins(value)
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
+    actions = await in_time(containers_of_node(call).present_plan())
+    return data(
+        [
+            {
+                "action": action.kind,
+                "app": action.app,
+                "component": action.component,
+                "reason": action.reason,
+                "until": None if action.until_ms is None else iso(action.until_ms),
+            }
+            for action in actions
+        ]
+    )
 
 
 _GROUP = "trionode"
