@@ -6,7 +6,9 @@ only. The answer is secret and unbounded in principle: it is read up to a limit 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -64,19 +66,23 @@ class HttpStorage:
                     raise StorageError(
                         f"{place} answered {answer.status_code}", remedy="see what it answers a node"
                     )
-                body = bytearray()
-                async for piece in answer.aiter_bytes():
-                    body += piece
-                    if len(body) > self._limit_bytes:
-                        raise StorageError(
-                            f"{place} answered more than {self._limit_bytes} bytes",
-                            remedy="keep less there, or raise installer.storage_limit_bytes",
-                        )
+                return await self._body(answer, place)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # the text of the error may hold the whole address with its query
             raise StorageError(
                 f"{place} could not be asked: {type(error).__name__}", remedy="see whether it runs"
             ) from None
+
+    async def _body(self, answer: httpx.Response, place: str) -> bytes:
+        body = bytearray()
+        async with aclosing(cast("AsyncGenerator[bytes, None]", answer.aiter_bytes())) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > self._limit_bytes:
+                    raise StorageError(
+                        f"{place} answered more than {self._limit_bytes} bytes",
+                        remedy="keep less there, or raise installer.storage_limit_bytes",
+                    )
         return bytes(body)
 
 
