@@ -8,9 +8,7 @@ the supervisor, and stops when a signal asks for it.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -19,9 +17,7 @@ from trionode import __version__
 from trionode.chain.blockhooks import BlockHooks
 from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
-from trionode.chain.nodelist import NodeListBuilder
-from trionode.chain.port import ChainRpc
-from trionode.config.tree import Settings
+from trionode.containers.composition import AppsOfRegistry, ContainerParts, Containers
 from trionode.hosting.announcer import Announcer
 from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.boot import BootGates, BootManager
@@ -30,61 +26,25 @@ from trionode.hosting.heartbeat import Heartbeat
 from trionode.hosting.memory import MemoryHost
 from trionode.hosting.port import AppHost
 from trionode.hosting.removal import AppRemoval
-from trionode.hosting.sweep import NodeProbe
 from trionode.lifecycle.boot import BootLimits
 from trionode.lifecycle.local import Component, components_of
-from trionode.peers.link import PeerTransport
+from trionode.nodeparts import NodeParts as NodeParts
 from trionode.peers.service import PeerService
 from trionode.registry.constants import Constants
 from trionode.runtime.bus import EventBus
-from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import STICKY_STATE, DosState
-from trionode.runtime.machine import Machine
+from trionode.runtime.gate import Gate
 from trionode.runtime.service import Service
 from trionode.store.appregistry import AppRegistry
-from trionode.store.appregistry_judges import InlineJudges, Judges
 from trionode.store.eventlog import EventLog
-from trionode.store.port import Store
-from trionode.store.registry_port import RegistryStore
 from trionode.sync.appgossip import AppGossip
 from trionode.sync.hashsync import HashSync
 from trionode.sync.orchestrator import Orchestrator
 from trionode.sync.responder import Responder
-from trionode.sync.source import PeerHttp
 from trionode.sync.stateserver import StateServer
 from trionode.sync.statesync import StateSync
 from trionode.watch import Watch, WatchParts
-from trionode.wire.keys import NodeKey
-from trionode.wire.nodelist import NodeList
-
-
-@dataclass(frozen=True)
-class NodeParts:
-    """Everything of the outer world that a node is given.
-
-    `host` None: what `node.apps_file` says, or no apps if that is empty. `bulk_source` reads long
-    lists of other nodes, and asks them how they are unless `node_probe` does. `has_address_index`:
-    whether the chain daemon may have one (daemon-rpc.md §1).
-    """
-
-    settings: Settings
-    key: NodeKey
-    clock: WallClock
-    rng: random.Random
-    transport: PeerTransport
-    daemon: ChainRpc
-    bench: ChainRpc
-    store: Store
-    registry_store: RegistryStore
-    os_uptime_s: Callable[[], float]
-    bulk_source: PeerHttp
-    machine: Machine
-    host: AppHost | None = None
-    node_probe: NodeProbe | None = None
-    judges: Callable[[Counters], Judges] = lambda _: InlineJudges()
-    build_nodes: NodeListBuilder = NodeList.from_rpc
-    has_address_index: bool = True
 
 
 class NodeCore:
@@ -119,7 +79,12 @@ class NodeCore:
         )
         self.dos = DosState(self.bus)
         self._own_services: list[Service] = []
+        self._boot_settled = Gate()
+        self._departing = False
+        self._local_apps = AppsOfRegistry()
+        self.containers: Containers | None = None
         self._compose_registry(parts)
+        self._compose_containers(parts)
         self._compose_boot(parts)
         self.announcer = Announcer(
             settings.appstate,
@@ -131,7 +96,7 @@ class NodeCore:
             self.counters,
             parts.clock,
             start=self.orchestrator.first_broadcast,
-            boot_settled=self.boot.settled,
+            boot_settled=self._boot_settled,
             uptime_s=parts.os_uptime_s,
             links=lambda: len(self.peers.table),
             known_names=self._known_names,
@@ -148,7 +113,7 @@ class NodeCore:
             clock=parts.clock,
             counters=self.counters,
             running=lambda: self.announcer.announced,
-            hush=self.announcer.hush,
+            hush=self._hush,
         )
         self._compose_watch(parts)
 
@@ -165,6 +130,8 @@ class NodeCore:
             daemon_height=lambda: self.chain.height,
             constants=self.constants,
             judges=parts.judges(self.counters),
+            local_apps=self._local_apps,
+            opener=None if parts.containers is None else parts.containers.opener,
             forget_install_errors=self.log.forget_install_errors,
         )
         app_gossip = AppGossip(self.registry)
@@ -244,12 +211,37 @@ class NodeCore:
     async def _audit_payments(self, height: int) -> int:
         return await self.registry.reconstruct(height) if self.orchestrator.db_ready.is_open else 0
 
+    def _compose_containers(self, parts: NodeParts) -> None:
+        """The apps of this node in a container engine, when there is one."""
+        if parts.containers is None:
+            return
+        self.containers = containers = Containers(
+            parts.containers,
+            ContainerParts(
+                settings=self.settings,
+                chain=self.chain,
+                bench=parts.bench,
+                registry=self.registry,
+                log=self.log,
+                broadcaster=self.peers,
+                bus=self.bus,
+                counters=self.counters,
+                clock=parts.clock,
+                rng=parts.rng,
+                public_key=parts.key.public_key,
+                boot_settled=self._boot_settled,
+                is_complete=lambda: self.explorer.is_synced and self.orchestrator.db_ready.is_open,
+                departing=lambda: self._departing,
+            ),
+        )
+        self._local_apps.follow(containers.expired)
+
     def _compose_boot(self, parts: NodeParts) -> None:
-        """The engine, and what becomes of its apps at a start."""
-        settings = self.settings
+        """What becomes of the apps found at a start."""
+        settings, containers = self.settings, self.containers
         self.machine = parts.machine
         self.heartbeat = Heartbeat(settings.system, parts.store, parts.machine, parts.clock, self.counters)
-        self.host = parts.host if parts.host is not None else self._own_host()
+        self.host = self._host(parts)
         self.removal = AppRemoval(self.host, self.counters, timeout_s=settings.hosting.engine_timeout_s)
         windows = self.log.windows
         self.boot = BootManager(
@@ -268,9 +260,12 @@ class NodeCore:
                 is_dos=lambda: self.dos.state >= STICKY_STATE,
                 listed=self._is_listed_here,
                 specs=self._components,
+                engine_ready=Gate(is_open=True) if containers is None else containers.host.reachable,
+                stops=frozenset if containers is None else lambda: containers.stops.names,
             ),
             bus=self.bus,
             counters=self.counters,
+            settled=self._boot_settled,
         )
 
     def _compose_watch(self, parts: NodeParts) -> None:
@@ -294,7 +289,7 @@ class NodeCore:
                 rng=parts.rng,
                 public_key=parts.key.public_key,
                 needs_static=self._needs_static,
-                boot_settled=self.boot.settled,
+                boot_settled=self._boot_settled,
             )
         )
 
@@ -309,7 +304,16 @@ class NodeCore:
         current = None if self.host.registry_free else self.registry.current.get(app)
         return current is not None and current.spec().get("staticip") is True
 
-    def _own_host(self) -> AppHost:
+    def _hush(self) -> None:
+        """The machine goes down: nothing more is said, and no container is started any more."""
+        self._departing = True
+        self.announcer.hush()
+
+    def _host(self, parts: NodeParts) -> AppHost:
+        if self.containers is not None:
+            return self.containers.host
+        if parts.host is not None:
+            return parts.host
         if not self.settings.node.apps_file:
             return MemoryHost(bus=self.bus)
         path = Path(self.settings.node.apps_file).expanduser()
@@ -333,7 +337,13 @@ class NodeCore:
         if self.host.registry_free:
             return next((row.components for row in self.host.installed() if row.name == app), None)
         current = self.registry.current.get(app)
-        return None if current is None else components_of(current.spec())
+        if current is None:
+            return None
+        opened = components_of(current.spec())
+        if opened is not None or self.containers is None:
+            return opened
+        # encrypted: what was installed could be opened, and tells the same as long as the hash is the same
+        return next((row.components for row in self.host.installed() if row.name == app), None) or None
 
     def services(self) -> list[Service]:
         """In start order: what a later one needs is ready before it starts."""
@@ -343,6 +353,7 @@ class NodeCore:
             self.chain,
             self.registry,
             *self._own_services,
+            *(self.containers.services() if self.containers is not None else ()),
             self.boot,
             self.peers,
             self.announcer,

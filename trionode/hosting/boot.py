@@ -7,13 +7,13 @@ first announcement, health checks and the spawner wait for it. No wait is withou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 import trio
 
 from trionode.config.tree import BootSettings, HostingSettings, SystemSettings
-from trionode.errors import TrionodeError
+from trionode.errors import HostError, TrionodeError
 from trionode.hosting.heartbeat import Heartbeat
 from trionode.hosting.port import AppHost, in_time
 from trionode.hosting.removal import AppRemoval
@@ -27,7 +27,7 @@ from trionode.lifecycle.boot import (
     decide,
 )
 from trionode.lifecycle.local import Component
-from trionode.lifecycle.reconcile import LeaveApp, RemoveApp, StartApp, plan_reconcile
+from trionode.lifecycle.reconcile import LeaveApp, ReconcileStep, RemoveApp, StartApp, plan_reconcile
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
@@ -44,6 +44,7 @@ class BootResults(msgspec.Struct):
     partially_started: list[str] = msgspec.field(default_factory=list)
     left_to_election: list[str] = msgspec.field(default_factory=list)
     without_spec: list[str] = msgspec.field(default_factory=list)
+    stopped: list[str] = msgspec.field(default_factory=list)
     removed: list[str] = msgspec.field(default_factory=list)
     failed: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
@@ -53,7 +54,8 @@ class BootGates(msgspec.Struct, frozen=True):
 
     `status`: the confirmation, None while the daemon has not told it; `status_known` opens with it.
     `listed(app)`: whether the own log has an unexpired row of the app at our address.
-    `specs(app)`: components by the specification in force, None when there is none.
+    `specs(app)`: components by the specification in force, None when there is none. `engine_ready`: open
+    while the engine answers. `stops()`: components somebody stopped on purpose.
     """
 
     daemon_ready: Gate
@@ -63,6 +65,8 @@ class BootGates(msgspec.Struct, frozen=True):
     is_dos: Callable[[], bool]
     listed: Callable[[str], bool]
     specs: Callable[[str], Sequence[Component] | None]
+    engine_ready: Gate = msgspec.field(default_factory=lambda: Gate(is_open=True))
+    stops: Callable[[], Collection[str]] = tuple
 
 
 class BootManager:
@@ -83,10 +87,12 @@ class BootManager:
         gates: BootGates,
         bus: EventBus,
         counters: Counters,
+        settled: Gate | None = None,
     ) -> None:
         self._settings = settings
         self._spacing_s = boot.start_spacing_s
         self._engine_s = hosting.engine_timeout_s
+        self._apps_at_once = hosting.parallel_starts
         self._limits = limits
         self._host = host
         self._heartbeat = heartbeat
@@ -94,10 +100,11 @@ class BootManager:
         self._gates = gates
         self._bus = bus
         self._counters = counters
-        self.settled = Gate()
+        self.settled = Gate() if settled is None else settled
         """Opens once, when the decision has been carried out."""
         self.decision: BootDecision | None = None
         self.waits_for: BootWait | None = None
+        self._is_postponed = False
         self.results = BootResults()
 
     @property
@@ -110,6 +117,8 @@ class BootManager:
         task_status.started()
         if not self.settled.is_open:
             await self._settle()
+        if self._is_postponed:
+            await self._catch_up()
         await trio.sleep_forever()
 
     async def _settle(self) -> None:
@@ -117,10 +126,8 @@ class BootManager:
         self.decision = decision = await self._decide()
         log.info("boot decision", rule=decision.rule, action=decision.action.value, why=decision.reason)
         try:
-            if decision.action is BootAction.REMOVE_ALL:
-                await self._remove_all(decision)
-            elif decision.action is BootAction.RECONCILE:
-                await self._reconcile()
+            if decision.action is not BootAction.NOTHING:
+                await self._carry_out(decision)
         except TrionodeError as error:
             self._counters.add("boot.failed")
             self.results.failed.append(("", error.one_line()))
@@ -128,6 +135,33 @@ class BootManager:
         self.settled.open()
         self._bus.publish("boot:settled", {})
         await self._heartbeat.settled()
+
+    async def _carry_out(self, decision: BootDecision) -> None:
+        """With an engine: one that is away for too long is not waited for by the rest of the node."""
+        if not await _opens(self._gates.engine_ready, self._engine_s):
+            self._is_postponed = True
+            raise HostError(
+                f"the container engine did not answer within {self._engine_s:g} s",
+                remedy="see whether its service is running; the apps are seen to as soon as it answers",
+            )
+        if decision.action is BootAction.REMOVE_ALL:
+            await self._remove_all(decision)
+        else:
+            await self._reconcile()
+
+    async def _catch_up(self) -> None:
+        """What the boot decision could not do without the engine."""
+        await self._gates.engine_ready.wait()
+        self._is_postponed = False
+        decision = self.decision
+        log.info("boot decision carried out late", action=None if decision is None else decision.action.value)
+        try:
+            if decision is not None:
+                await self._carry_out(decision)
+        except TrionodeError as error:
+            self._counters.add("boot.failed")
+            self.results.failed.append(("", error.one_line()))
+            log.error("boot decision not carried out", problem=error.message, remedy=error.remedy)
 
     async def _decide(self) -> BootDecision:
         if not self._host.installed() and self.context.machine_rebooted:
@@ -161,24 +195,44 @@ class BootManager:
         self.results.failed += found.failed
 
     async def _reconcile(self) -> None:
+        """Apps side by side within a limit, the components of one app in order."""
         containers = await in_time(self._host.containers(), self._engine_s, "list its containers")
         gates = self._gates
-        steps = plan_reconcile(self._host.installed(), containers, gates.specs, gates.listed)
+        steps = plan_reconcile(
+            self._host.installed(), containers, gates.specs, gates.listed, stops=gates.stops()
+        )
         if steps is None:
             return
-        for step in steps:
-            self.results.checked += 1
+        began_s, turns = trio.current_time(), trio.Semaphore(self._apps_at_once)
+        async with trio.open_nursery() as nursery:
+            for step in steps:
+                await turns.acquire()  # in the order of the plan, whoever ends first
+                nursery.start_soon(self._take, step, turns)
+        order = {step.app: number for number, step in enumerate(steps)}
+        for found in (self.results.started, self.results.partially_started, self.results.removed):
+            found.sort(key=lambda app: order.get(app, -1))
+        log.info("apps reconciled", count=len(steps), took_s=round(trio.current_time() - began_s, 1))
+        await in_time(self._host.link(), self._engine_s, "link the apps")
+
+    async def _take(self, step: ReconcileStep, turns: trio.Semaphore) -> None:
+        self.results.checked += 1
+        try:
             if isinstance(step, LeaveApp):
                 self._leave(step)
             elif isinstance(step, RemoveApp):
                 await self._remove(step)
             else:
                 await self._start(step)
-        await in_time(self._host.link(), self._engine_s, "link the apps")
+        finally:
+            turns.release()
 
     def _leave(self, step: LeaveApp) -> None:
-        found = self.results.left_to_election if step.why == "election" else self.results.without_spec
-        found.append(step.app)
+        if step.why == "election":
+            self.results.left_to_election.append(step.app)
+        elif step.why == "stopped":
+            self.results.stopped.append(step.app)
+        else:
+            self.results.without_spec.append(step.app)
 
     async def _remove(self, step: RemoveApp) -> None:
         problem = await self._removal.remove(step.app, f"boot: {step.reason}")
