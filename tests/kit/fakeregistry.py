@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -254,24 +255,33 @@ class FakeRegistry:
 
     # --- the registry on a port
 
-    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(
+        self, tls: ssl.SSLContext | None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Listens on `address` until cancelled."""
         host, _, port = self.address.rpartition(":")
-        listeners = await trio.open_tcp_listeners(int(port), host=host)
+        port_number = int(port)
+        if tls is not None:
+            secure = await trio.open_ssl_over_tcp_listeners(
+                port_number, tls, host=host, https_compatible=True
+            )
+            task_status.started()
+            await trio.serve_listeners(self._connection, secure)
+        listeners = await trio.open_tcp_listeners(port_number, host=host)
         task_status.started()
         await trio.serve_listeners(self._connection, listeners)
 
-    async def _connection(self, stream: trio.SocketStream) -> None:
+    async def _connection(self, stream: trio.abc.Stream) -> None:
         # The client went away, or is none.
         with suppress(trio.BrokenResourceError, h11.RemoteProtocolError):
             await self._requests(stream)
 
-    async def _requests(self, stream: trio.SocketStream) -> None:
+    async def _requests(self, stream: trio.abc.Stream) -> None:
         connection = h11.Connection(h11.SERVER)
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
-                connection.receive_data(await stream.receive_some(65_536))
+                connection.receive_data(bytes(await stream.receive_some(65_536)))
             elif isinstance(event, h11.Request):
                 headers: dict[str, str] = {}
                 for name, value in event.headers:
@@ -286,7 +296,7 @@ class FakeRegistry:
             elif isinstance(event, h11.ConnectionClosed) or connection.their_state is h11.MUST_CLOSE:
                 return
 
-    async def _respond(self, stream: trio.SocketStream, connection: h11.Connection, asked: Asked) -> None:
+    async def _respond(self, stream: trio.abc.Stream, connection: h11.Connection, asked: Asked) -> None:
         if self.silent:
             self.asked.append(asked)
             await trio.sleep_forever()
@@ -327,11 +337,14 @@ class _Transport(httpx.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def fake_registry(host: str = "127.0.0.78", port: int | None = None) -> AsyncIterator[FakeRegistry]:
+async def fake_registry(
+    host: str = "127.0.0.78", port: int | None = None, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[FakeRegistry]:
     """A registry on a free loopback port for the length of a block."""
-    registry = FakeRegistry(f"{host}:{free_port(host) if port is None else port}")
+    scheme = "http" if tls is None else "https"
+    registry = FakeRegistry(f"{host}:{free_port(host) if port is None else port}", scheme=scheme)
     async with trio.open_nursery() as nursery:
-        await nursery.start(registry.serve)
+        await nursery.start(registry.serve, tls)
         yield registry
         nursery.cancel_scope.cancel()
 

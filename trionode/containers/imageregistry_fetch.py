@@ -7,6 +7,7 @@ What went wrong comes out as ImageError.
 from __future__ import annotations
 
 import math
+import ssl
 from typing import NoReturn
 
 import httpx
@@ -66,7 +67,6 @@ class RegistryFetch:
         header = self._authorizations.find(login, trio.current_time())
         reply = await self._send(name, method, url, _headers(accept, header), at_most_bytes)
         if reply.status == httpx.codes.UNAUTHORIZED and reply.at_home:
-            self._authorizations.forget(login)
             challenge = read_challenge(reply.headers.get_list("www-authenticate"))
             if challenge is None:
                 _refused(name, login)
@@ -140,11 +140,25 @@ class RegistryFetch:
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
             raise ImageError(
-                ImageFault.UNREACHABLE, f"{url.host} cannot be reached for {name}: {why}"
+                ImageFault.UNREACHABLE, f"{url.host} cannot be reached for {name}: {_reason(error)}"
             ) from error
         return Reply(response.status_code, response.headers, content)
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    """What a person can use: httpx keeps the words of TLS and of sockets at the far end of a chain."""
+    found: BaseException | None = error
+    words = ""
+    while found is not None:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted here ({found.verify_message})"
+        if isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]  # one for each address that was tried
+            continue
+        words = str(found) or words
+        found = found.__cause__ or found.__context__
+    return words or type(error).__name__
 
 
 async def _read(name: ImageName, response: httpx.Response, at_most_bytes: int) -> bytes:
