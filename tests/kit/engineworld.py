@@ -139,12 +139,12 @@ class DockerWorld:
         script = "; ".join(["rm -f /pipe; busybox mkfifo /pipe", *said, "while :; do cat /pipe; done"])
         await self.engine.create(options(**_members(wanted) | {"command": ("sh", "-c", script)}))
         await self.engine.start(wanted.name)
-        said = 0
+        heard = 0
         with trio.fail_after(20):
             async with self.engine.logs(wanted.name, follow=True) as told:
                 async for _ in told:
-                    said += 1
-                    if said == len(lines):
+                    heard += 1
+                    if heard == len(lines):
                         break
 
     async def write_more(self, name: str, text: str) -> None:
@@ -185,7 +185,8 @@ def _prepare(at: TestEngine, registry: TestRegistry) -> None:
         import_image(at.api, STEADY, env={"FROM_IMAGE": "1"}, cmd=busyboximages.SLEEP)
     if KEEPER not in known:
         import_image(at.api, KEEPER, changes=["VOLUME /kept"])
-    registry.publish(at.api, OFFERED)
+    # A layer of its own, or there would be nothing to fetch.
+    registry.publish(at.api, OFFERED, files={"/offered": "1"})
 
 
 def _clear(at: TestEngine, registry: TestRegistry) -> None:

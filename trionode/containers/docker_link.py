@@ -218,6 +218,11 @@ async def _open_client(url: str) -> tuple[aiohttp.BaseConnector, aiodocker.Docke
 
 
 async def _close_client(connector: aiohttp.BaseConnector, client: aiodocker.Docker) -> None:
+    # Calls under way end here, and not somewhere in a client that is half closed.
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
     await client.close()
     await connector.close()
 
