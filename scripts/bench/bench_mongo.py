@@ -14,16 +14,18 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 from _harness import Bench
 
 KIT = Path(__file__).resolve().parents[2] / "tests" / "kit"
 sys.path.insert(0, str(KIT))
 
-from mongoserver import Databases, databases, server_for_tests  # noqa: E402
+from mongoserver import Databases, databases, running_server, server_for_tests  # noqa: E402
 from roundtrips import commands  # noqa: E402
 
 from trionode.config.tree import AppStateSettings, StoreSettings  # noqa: E402
@@ -41,6 +43,7 @@ from trionode.wire.keys import NodeKey  # noqa: E402
 
 MESSAGES, APPS, FEEDERS = 400, 5, 40
 CHUNKS, NAMES = 2, 1_000
+BATCHES = (250, 500, 1_000, 2_000, 4_000)
 FIRST_HEIGHT = 2_100_000
 OWNER = "1HMvNKvDqvmKmzGGVDbyFLHj9oNN8RkAGE"
 CLOCK = SystemClock()
@@ -163,7 +166,9 @@ class Measured:
         return len([row.hash async for row in stores.registry.stream_permanents(order="height")])
 
 
-async def side_by_side(bench: Bench, measured: Measured, kinds: Sequence[tuple[str, StoreSettings]]) -> None:
+async def side_by_side(
+    bench: Bench, measured: Measured, kinds: Sequence[tuple[str, StoreSettings]], *, chunks_only: bool = False
+) -> None:
     chunks = len(measured.messages) // CHUNK_MESSAGES
     works: list[tuple[str, Work, int]] = [
         ("gossip into the log", measured.ingest, 0),
@@ -175,6 +180,8 @@ async def side_by_side(bench: Bench, measured: Measured, kinds: Sequence[tuple[s
         ("messages streamed by height", measured.stream, 0),
     ]
     for what, work, parts in works:
+        if chunks_only and not parts:
+            continue
         for kind, settings in kinds:
             async with _opened(settings) as stores:
                 with commands() as sent:
@@ -188,6 +195,26 @@ async def side_by_side(bench: Bench, measured: Measured, kinds: Sequence[tuple[s
                 name = f"round trips per chunk of {CHUNK_MESSAGES:,}: {what}, {kind}"
                 goal = 6 if work == measured.bulk_load else None
                 bench.add(name, len(sent) / parts, "", goal=goal, better="lower")
+
+
+async def batch_sizes(bench: Bench, measured: Measured, kind: str, mongo: Databases) -> None:
+    """Payments added and read again in batches of several sizes: why 2,000 in a question and in a commit."""
+    rows = measured.payments
+    for size in BATCHES:
+        settings = msgspec.structs.replace(_settings(mongo), mongo_prefix=f"{mongo.prefix}{size}_")
+        async with _opened(settings) as stores:
+            with commands() as sent:
+                began = time.perf_counter()
+                for at in range(0, len(rows), size):
+                    await stores.registry.add_hashes(rows[at : at + size])
+                took = time.perf_counter() - began
+            trips = len(sent) / len(rows) * CHUNK_MESSAGES
+            note = f"{trips:g} round trips for {CHUNK_MESSAGES:,}"
+            bench.add(f"payments added {size:,} at once, {kind}", len(rows) / took, "1/s", note=note)
+            began = time.perf_counter()
+            count = len([row.hash async for row in stores.registry.stream_hashes(page=size)])
+            took = time.perf_counter() - began
+            bench.add(f"payments read {size:,} at once, {kind}", count / took, "1/s")
 
 
 @asynccontextmanager
@@ -211,6 +238,11 @@ def main() -> int:
         with databases(server) as mongo:
             sqlite = StoreSettings(url=f"sqlite:{folder}/events.sqlite")
             trio.run(side_by_side, bench, measured, [("SQLite", sqlite), (name, _settings(mongo))])
+            if not server.real:
+                with running_server("--standalone") as (lone, _), databases(lone) as room:
+                    kinds = [("without transactions", _settings(room))]
+                    trio.run(partial(side_by_side, bench, measured, kinds, chunks_only=True))
+            trio.run(batch_sizes, bench, measured, name, mongo)
     return bench.finish()
 
 

@@ -245,6 +245,23 @@ async def test_of_two_rows_of_one_install_the_newer_counts(mongo: Databases) -> 
 
 
 @pytest.mark.trio
+async def test_what_the_database_let_expire_does_not_come_back_in_part(mongo: Databases) -> None:
+    """Its own clock deletes rows behind the store's back, once a minute."""
+    row, place = running(), location(3)
+    async with opened(mongo) as server:
+        store = MongoStore(server)
+        await store.open()
+        await store.commit([put(row), PutLocation(place), PutLocation(location(4))])
+        with mongo.server.client() as client:
+            for name in ("appstateevents", "zelappslocation"):
+                raw(client, mongo)[name].delete_many({})
+        await store.commit([TouchEvent(row.key, 7), DeleteLocation(4, "AppA", "1.2.3.4")])
+        assert [found async for found in store.load()] == []
+        await store.commit([put(row), PutLocation(place)])
+        assert [found async for found in store.load()] == [row, place]
+
+
+@pytest.mark.trio
 async def test_two_writers_agree_on_the_newest_and_of_one_moment_on_the_first(mongo: Databases) -> None:
     """Each writer has a connection of its own, as two nodes on one database would."""
     contents: dict[int, set[str | None]] = {}
