@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "observe": ("trionode.cli.observe:command", "Follow the network without being a node."),
     "init": ("trionode.cli.init:command", "Write a configuration and make or import the node key."),
     "status": ("trionode.cli.status:command", "Show how a running node is doing."),
+    "doctor": ("trionode.cli.doctor:command", "Look for what is wrong and say what to do."),
     "peers": ("trionode.cli.peers:command", "List the peers of a running node."),
     "apps": ("trionode.cli.apps:command", "List which app runs where, and what is registered."),
     "containers": ("trionode.cli.containers:command", "Show and command what runs on this node."),
