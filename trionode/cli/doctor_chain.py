@@ -1,4 +1,4 @@
-"""Checks of what the node stands on in the network: daemons, key, address, clock (docs/spec/daemon-rpc.md)."""
+"""Checks of what the node stands on: daemons, key, address, clock (docs/spec/daemon-rpc.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from trionode.cli.doctor_patient import Patient
-from trionode.cli.doctor_report import Finding, fail, ok, skip, warn
+from trionode.cli.doctor_report import Finding, fail, failed_by, ok, skip, warn
 from trionode.cli.render import duration
 from trionode.errors import ChainError
 from trionode.runtime.clock import SystemClock
@@ -43,9 +43,7 @@ async def daemon(patient: Patient) -> Sequence[Finding]:
     evidence = f"{where}, version {info.get('version')}, block {blocks} of {headers}"
     verdicts = []
     if headers - blocks >= SYNCED_WITHIN_BLOCKS:
-        verdicts.append(
-            fail("daemon", f"{evidence}: not synced", "let it sync; see its debug.log if it stands")
-        )
+        verdicts.append(fail("daemon", f"{evidence}: not synced", "let it sync, see its debug.log"))
     else:
         verdicts.append(ok("daemon", f"{evidence}, synced"))
     if "connections" in info:
@@ -87,7 +85,8 @@ async def benchmark(patient: Patient) -> Sequence[Finding]:
 async def key(patient: Patient) -> Sequence[Finding]:
     """The node's key, its confirmation, and its entry in the node list."""
     if patient.key is None:
-        return [fail("key", patient.key_problem, "make or import one with `trionode init`")]
+        problem = patient.key_problem
+        return [skip("key", "not read") if problem is None else failed_by("key", problem)]
     public = patient.key.public_key
     shown = f"{public[:16]}..., address {patient.key.address}"
     try:
@@ -138,9 +137,7 @@ async def _address(patient: Patient, nodes: NodeList, entries: dict[str, NodeEnt
         return [fail("address", f"{own} is not public", remedy)]
     if not any(same_address(own, address) for address in entries):
         said = f"{own}, but this key is listed at {', '.join(entries)}"
-        remedy = (
-            "wait for the next confirmation if it has just changed, else see that only one node uses the key"
-        )
+        remedy = "wait for the next confirmation if it has just changed, and only one node may use a key"
         return [warn("address", said, remedy)]
     return [ok("address", f"{own}, as listed")]
 

@@ -111,7 +111,7 @@ async def _app_ports(patient: Patient, rows: Sequence[ContainerRow]) -> Finding:
     evidence = f"{least} to {most}, {len(published - {None})} used by containers"
     if taken:
         return ok(
-            "app ports", f"{evidence}; other programs have {some(sorted(taken))}: apps with them stay away"
+            "app ports", f"{evidence}; apps stay away from {some(sorted(taken))}: other programs have them"
         )
     return ok("app ports", f"{evidence}, no other program in between")
 

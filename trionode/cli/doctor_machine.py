@@ -1,4 +1,4 @@
-"""Checks of the machine: data folder, store, ports, disk for apps (docs/spec/lifecycle.md §12, api.md §1.6)."""
+"""Checks of the machine: data folder, store, ports, disk for apps (lifecycle.md §12, api.md §1.6)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import trio
 
@@ -32,20 +33,33 @@ SHOWN = 8
 async def data_folder(patient: Patient) -> Sequence[Finding]:
     """Writable, and with room for what the node writes."""
     folder, name = data_dir(patient.settings), "data folder"
-    try:
-        await trio.to_thread.run_sync(check_data_dir, folder)
-    except StartupError as error:
-        return [failed_by(name, error)]
-    found = await trio.to_thread.run_sync(os.statvfs, folder)
+    there = await trio.to_thread.run_sync(_nearest, folder)
+    if there == folder:
+        try:
+            await trio.to_thread.run_sync(check_data_dir, folder)
+        except StartupError as error:
+            return [failed_by(name, error)]
+        evidence = f"{folder} is writable"
+    elif os.access(there, os.W_OK | os.X_OK):
+        evidence = f"{folder} is made at the first start"
+    else:
+        remedy = "set node.data_dir to a folder this user may write to"
+        return [fail(name, f"{folder} cannot be made: {there} is not writable", remedy)]
+    found = await trio.to_thread.run_sync(os.statvfs, there)
     free = found.f_bavail * found.f_frsize
-    evidence = f"{folder} is writable, {size(free)} free"
+    evidence += f", {size(free)} free"
     remedy = "free some space on its disk, or move it (node.data_dir)"
     if free < LEAST_FREE_BYTES:
         return [fail(name, evidence, remedy)]
     return [warn(name, evidence, remedy) if free < ENOUGH_FREE_BYTES else ok(name, evidence)]
 
 
-# ---- store ---------------------------------------------------------------------------------------------------
+def _nearest(folder: Path) -> Path:
+    """The folder, or the one above it that is there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+
+
+# ---- store ---------------------------------------------------------------------------------------------
 
 
 async def store(patient: Patient) -> Sequence[Finding]:
@@ -72,7 +86,8 @@ async def store(patient: Patient) -> Sequence[Finding]:
 
 
 async def _quick_check(path: Path, problems: list[str]) -> None:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    place = f"file:{quote(str(path))}?mode=ro"
+    connection = sqlite3.connect(place, uri=True, check_same_thread=False)
 
     def check() -> None:
         try:
@@ -107,7 +122,7 @@ async def _mongo(patient: Patient) -> Finding:
     return ok("store", f"{report.name} answers, nothing wrong in it")
 
 
-# ---- ports ---------------------------------------------------------------------------------------------------
+# ---- ports ---------------------------------------------------------------------------------------------
 
 
 async def ports(patient: Patient) -> Sequence[Finding]:
@@ -179,7 +194,7 @@ def some(values: Iterable[object]) -> str:
     return ", ".join(texts[:SHOWN]) + more
 
 
-# ---- disk for apps -------------------------------------------------------------------------------------------
+# ---- disk for apps -------------------------------------------------------------------------------------
 
 
 def apps_dir(patient: Patient) -> Path:
