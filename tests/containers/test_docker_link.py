@@ -197,10 +197,14 @@ async def test_broken_answers_are_unreachable(fake: FakeDocker, engine: DockerEn
         await engine.containers()
     fake.answers["GET", "containers/a/json"] = Answer({"Id": "i"})
     fake.answers["GET", "containers/a/logs"] = Answer(pieces=(b"\1\0\0\0\0\0\0\4one\n",), breaks_off=True)
-    with pytest.raises(EngineUnreachable):
+
+    async def read() -> None:
         async with engine.logs("a") as lines:
             async for _ in lines:
                 pass
+
+    with pytest.raises(EngineUnreachable):
+        await read()
 
 
 async def test_streams_do_not_starve_calls(fake: FakeDocker, engine: DockerEngine) -> None:

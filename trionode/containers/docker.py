@@ -22,7 +22,7 @@ from trionode.containers.docker_answers import (
 from trionode.containers.docker_bodies import json_lines, log_lines, login, objects, output, split_repotag
 from trionode.containers.docker_events import DockerEvents
 from trionode.containers.docker_machine import folder_has_project_quota, limit_open_files, open_files_here
-from trionode.containers.docker_requests import Requests
+from trionode.containers.docker_requests import Body, Requests
 from trionode.containers.docker_streams import LogLines
 from trionode.containers.engine import (
     Conflict,
@@ -216,11 +216,13 @@ class DockerEngine:
             body=msgspec.json.encode(wanted | {"Env": list(environment)}),
             secrets=environment,
         )
-        path = f"exec/{decode(content, shapes.Created).id}/start"
+        path = f"exec/{decode(content, shapes.Created).id}"
         start = b'{"Detach":false,"Tty":false}'
         async with (
-            self._requests.stream("POST", path, doing=doing, body=start, secrets=environment) as body,
-            aclosing(output(body)) as pieces,
+            self._requests.stream(
+                "POST", f"{path}/start", doing=doing, body=start, secrets=environment
+            ) as body,
+            aclosing(self._output(body, path, doing)) as pieces,
         ):
             yield pieces
 
@@ -313,6 +315,13 @@ class DockerEngine:
     async def _act(self, action: str, container: str, query: Mapping[str, str] | None = None) -> None:
         path = f"containers/{quote(container, safe='')}/{action}"
         await self._requests.call("POST", path, doing=f"{action} {container}", query=query)
+
+    async def _output(self, body: Body, path: str, doing: str) -> AsyncGenerator[bytes, None]:
+        async with aclosing(output(body)) as pieces:
+            async for piece in pieces:
+                yield piece
+        # The output of an engine that died ends in the same way as that of a command.
+        await self._requests.call("GET", f"{path}/json", doing=doing)
 
     async def _pull(
         self, repotag: str, credentials: Credentials | None
