@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import diskmachine
@@ -32,7 +33,7 @@ class Machine:
         self.broken: set[str] = set()
         self.told: list[tuple[str, ...]] = []
 
-    async def __call__(self, *words: str, given: str = "") -> Done:
+    async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         await trio.lowlevel.checkpoint()
         self.told.append(words)
         if " ".join(words) in self.broken:

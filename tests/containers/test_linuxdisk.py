@@ -88,6 +88,50 @@ async def test_a_cancellation_at_any_moment_leaves_nothing_or_a_whole_volume(
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("after_s", [0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.025, 0.03, 0.04])
+async def test_a_kill_at_any_moment_leaves_nothing_or_a_whole_volume(
+    machine: DiskMachine, after_s: float
+) -> None:
+    with diskmachine.node(machine.folder, diskmachine.WITHOUT_STOP) as node:
+        assert node.stdout is not None
+        await trio.to_thread.run_sync(node.stdout.readline)
+        await trio.sleep(after_s)
+        node.kill()
+    disk = machine.new_disk()
+    if await disk.volumes():
+        assert set(machine.holds(NAME)) == {".stfolder", ".stignore", "appdata", "media", "start.conf"}
+        await disk.remove_volume(NAME)
+    assert machine.left() == []
+
+
+@pytest.mark.trio
+async def test_what_another_process_is_making_is_let_alone(machine: DiskMachine) -> None:
+    with diskmachine.node(machine.folder, "finish") as node:
+        assert node.stdout is not None
+        await trio.to_thread.run_sync(node.stdout.readline)
+        disk = machine.new_disk()
+        before = machine.left()
+        await disk.volumes()
+        with pytest.raises(DiskError, match="already"):
+            await disk.create_volume(REQUEST)
+        assert machine.left() == before
+        node.kill()
+    await disk.volumes()
+    assert machine.left() == []
+
+
+@pytest.mark.trio
+async def test_a_node_whose_mounts_nobody_sees_makes_no_volume(machine: DiskMachine) -> None:
+    own_view = ("unshare", "--mount", "--propagation", "slave")
+    with diskmachine.node(machine.folder, "finish", *own_view) as node:
+        assert node.stdout is not None
+        assert node.stderr is not None
+        assert await trio.to_thread.run_sync(node.stdout.readline) == b""
+        assert b"nobody but this node would see" in await trio.to_thread.run_sync(node.stderr.read)
+    assert machine.left() == []
+
+
+@pytest.mark.trio
 async def test_the_room_of_a_volume_is_taken_at_once_and_stays_taken(machine: DiskMachine) -> None:
     disk = machine.new_disk()
     await disk.create_volume(REQUEST)

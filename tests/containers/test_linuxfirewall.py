@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ class Ufw:
         self.changes: list[tuple[str, ...]] = []
         self.status = 0
 
-    async def __call__(self, *words: str, given: str = "") -> Done:
+    async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         await trio.lowlevel.checkpoint()
         if self.active is None:
             raise ProgramMissing("the command ufw is not there")
@@ -153,7 +153,7 @@ class Net:
     def tries(self, role: str, address: str, port: int = 8000) -> str:
         return self.inside(role, sys.executable, "-c", CONNECT, address, str(port)).strip()
 
-    async def run(self, *words: str, given: str = "") -> Done:
+    async def run(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         return await SystemRun()("ip", "netns", "exec", self.names["host"], *words, given=given)
 
     def rules(self) -> list[str]:

@@ -6,8 +6,6 @@ is cancelled, and its process killed; nothing may be left.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -121,16 +119,12 @@ class OnLinux:
         await self.machine.faults.hangs.wait()
 
     async def killed_at(self, step: str) -> None:
-        with self._node(step) as child:
+        with diskmachine.node(self.machine.folder, step) as child:
             assert child.stdout is not None
             said = await trio.to_thread.run_sync(child.stdout.readline)
             child.kill()
         assert said == b"there\n"
         self.new_process()
-
-    def _node(self, step: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, diskmachine.__file__, str(self.machine.folder), step]
-        return subprocess.Popen(words, stdout=subprocess.PIPE)
 
 
 @pytest.fixture(params=["memory", pytest.param("linux", marks=pytest.mark.process)])

@@ -1,7 +1,7 @@
 """A machine with a small data disk of its own, for tests of LinuxDisk: real image files, loops and mounts.
 
 The crontab is a file beside it, so that the machine's own stays untouched. Run as a program (`FOLDER STEP`)
-it makes a volume and stays at a step until it is killed.
+it makes a volume and stays at a step until it is killed; at `none` it goes through.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -29,6 +30,7 @@ RULES = SpaceRules(least_gb=0.005, system_gb=0, whole=False)
 REQUEST = VolumeRequest(
     NAME, SIZE_GB, parse_container_data("r:/data|m:media:/media|f:start.conf:/etc/start.conf").mounts, True
 )
+WITHOUT_STOP = "none"
 TOOLS = ("fallocate", "mkfs.ext4", "mount", "umount", "losetup")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -74,8 +76,11 @@ class FileCron:
         self.after: dict[str, Callable[[], Awaitable[None]]] = {}
         """By command: what happens when it has done its work."""
 
-    async def __call__(self, *words: str, given: str = "") -> Done:
-        done = self._cron(words[1], given) if words[0] == "crontab" else await self._run(*words, given=given)
+    async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
+        if words[0] == "crontab":
+            done = self._cron(words[1], given)
+        else:
+            done = await self._run(*words, given=given, holding=holding)
         if words[0] in self.after and words[:2] != ("crontab", "-l"):
             await self.after[words[0]]()
         return done
@@ -117,7 +122,9 @@ class DiskMachine:
     def tear_down(self) -> None:
         """Takes away whatever a failed test left, then the data disk."""
         for point in [*reversed(self.mounts()), str(self.folder)]:
-            subprocess.run(["umount", point], capture_output=True, check=False)
+            if subprocess.run(["umount", point], capture_output=True, check=False).returncode != 0:
+                # whatever keeps it busy: pytest must not find it, it deletes old folders with all in them
+                subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
         for device in self.loops():
             subprocess.run(["losetup", "-d", device.split()[0]], capture_output=True, check=False)
 
@@ -131,6 +138,7 @@ class DiskMachine:
             run=used,
             boots=crontab,
             on_step=self.faults,
+            settle_s=1.0,
         )
 
     def left(self) -> list[str]:
@@ -176,6 +184,20 @@ class DiskMachine:
         self.crontab.unlink(missing_ok=True)
 
 
+@contextmanager
+def node(folder: Path, step: str, *before: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that makes a volume and stays at a step; it says so in one line. `before`: run by this.
+
+    It is killed at the end of the block.
+    """
+    words = [*before, sys.executable, __file__, str(folder), step]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def _must(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PATH": PATH}, timeout=30)
 
@@ -184,6 +206,8 @@ async def _make(folder: Path, step: str) -> None:
     machine = DiskMachine(folder)
     machine.faults.hanging.add(step)
     async with trio.open_nursery() as nursery:
+        if step == WITHOUT_STOP:
+            print("there", flush=True)
         nursery.start_soon(machine.new_disk().create_volume, REQUEST)
         await machine.faults.hangs.wait()
         print("there", flush=True)

@@ -76,19 +76,19 @@ class CrontabMounts:
     async def remember(self, name: str, volume_file: str, mount_point: str) -> None:
         """See `BootMounts.remember`. An old line is replaced by one that waits for its file."""
         line = mount_job(name, volume_file, mount_point, sudo=self._sudo).line()
-        async with self._alone():
+        async with self._alone() as lock:
             lines = await self._lines()
             kept = [other for other in lines if not _is_at(other, mount_point)]
             if line not in lines or len(kept) + 1 != len(lines):
-                await self._write([*kept, line])
+                await self._write([*kept, line], lock)
 
     async def forget(self, mount_point: str) -> None:
         """See `BootMounts.forget`."""
-        async with self._alone():
+        async with self._alone() as lock:
             lines = await self._lines()
             kept = [other for other in lines if not _is_at(other, mount_point)]
             if kept != lines:
-                await self._write(kept)
+                await self._write(kept, lock)
 
     async def _lines(self) -> list[str]:
         try:
@@ -103,18 +103,19 @@ class CrontabMounts:
         # an unreadable crontab must not be taken for an empty one: writing would wipe it
         raise CommandError(f"crontab -l failed with {done.status}: {done.complaint.strip()}")
 
-    async def _write(self, lines: Sequence[str]) -> None:
+    async def _write(self, lines: Sequence[str], lock: int) -> None:
         if lines:
-            await must(self._run, "crontab", "-", given="".join(f"{line}\n" for line in lines))
+            text = "".join(f"{line}\n" for line in lines)
+            await must(self._run, "crontab", "-", given=text, holding=[lock])
         else:
-            await must(self._run, "crontab", "-r")
+            await must(self._run, "crontab", "-r", holding=[lock])
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _alone(self) -> AsyncIterator[int]:
         """A crontab is read and written as a whole: several nodes of one machine take turns."""
         handle = await trio.to_thread.run_sync(_locked, self._lock_file)
         try:
-            yield
+            yield handle
         finally:
             os.close(handle)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -40,9 +41,13 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Run(Protocol):
-    """Runs a command to its end, whatever its status. `given` is its standard input."""
+    """Runs a command to its end, whatever its status. `given` is its standard input.
 
-    async def __call__(self, *words: str, given: str = "") -> Done: ...
+    `holding`: open files it holds too. A lock on one of them lasts until the command has ended, even if the
+    node was killed meanwhile and the command goes on alone.
+    """
+
+    async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done: ...
 
 
 class SystemRun:
@@ -51,7 +56,7 @@ class SystemRun:
     def __init__(self, within_s: float = 300.0) -> None:
         self._within_s = within_s
 
-    async def __call__(self, *words: str, given: str = "") -> Done:
+    async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         """See `Run`. Raises ProgramMissing, or CommandError when it took too long."""
         with trio.move_on_after(self._within_s):
             try:
@@ -65,6 +70,7 @@ class SystemRun:
                     env={**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C"},
                     # a Ctrl-C in the terminal is the node's to answer, not half-way through a mount
                     start_new_session=True,
+                    pass_fds=tuple(holding),
                 )
             except FileNotFoundError as error:
                 raise ProgramMissing(
@@ -76,9 +82,9 @@ class SystemRun:
         raise CommandError(f"{' '.join(words[:3])} did not end within {self._within_s:g} s")
 
 
-async def must(run: Run, *words: str, given: str = "") -> str:
+async def must(run: Run, *words: str, given: str = "", holding: Sequence[int] = ()) -> str:
     """Run it; its output. Raises CommandError with what it said when it fails."""
-    done = await run(*words, given=given)
+    done = await run(*words, given=given, holding=holding)
     if done.status != 0:
         said = " ".join((done.complaint or done.output).split())[:LONGEST_COMPLAINT]
         raise CommandError(f"{' '.join(words)} failed with {done.status}: {said or 'it said nothing'}")

@@ -91,6 +91,18 @@ def is_claimed(path: str) -> bool:
         os.close(handle)
 
 
+def wait_until_let_go(path: str) -> None:
+    """Return when nobody makes it any more: neither a node nor a command that outlived its node."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    finally:
+        os.close(handle)
+
+
 def finish(path: str) -> None:
     """Give it the name of a complete volume, for good: the folder is written too."""
     os.rename(path, path.removesuffix(UNFINISHED))

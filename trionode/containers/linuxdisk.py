@@ -70,6 +70,7 @@ class LinuxDisk:
         boots: BootMounts | None = None,
         on_step: OnStep = _nobody,
         cleanup_s: float = 60.0,
+        settle_s: float = 5.0,
         cgroups: str = CGROUPS,
     ) -> None:
         # the kernel tells of mounts by their real paths
@@ -80,6 +81,7 @@ class LinuxDisk:
         self._boots = boots if boots is not None else boot_mounts(self._run)
         self._on_step = on_step
         self._cleanup_s = cleanup_s
+        self._settle_s = settle_s
         self._cgroups = cgroups
         self._lock = trio.Lock()
 
@@ -107,7 +109,7 @@ class LinuxDisk:
             try:
                 async with self._step("prepare", name):
                     handle = await trio.to_thread.run_sync(self._prepare, name, file)
-                await self._make(request, file, complete)
+                await self._make(request, file, complete, handle)
                 is_complete = True
             finally:
                 if not is_complete:
@@ -128,9 +130,7 @@ class LinuxDisk:
     async def volumes(self) -> tuple[VolumeState, ...]:
         """See `Disk.volumes`. What a killed node left unfinished is cleared away first."""
         async with self._lock, self._step("volumes"):
-            boots = await self._boots.all()
-            files = self._known_files(boots)
-            for file in files:
+            for file in await self._settled_files(await self._boots.all()):
                 if not file.is_complete and not imagefiles.is_claimed(file.path):
                     log.warning("a volume was not finished and is cleared away", volume=file.name)
                     await self._undo(file.name, file.path)
@@ -149,7 +149,9 @@ class LinuxDisk:
             async with self._step("mount", name):
                 _must_be_root()
                 file = await self._file_of(name)
-                await self._mount(name, file)
+                if not await self.is_mounted(name):
+                    os.makedirs(self._point(name), exist_ok=True)
+                    await must(self._run, "mount", "-o", "loop", "--", file, self._point(name))
             async with self._step("verify", name):
                 self._must_be_mounted(name, file)
             async with self._step("remember", name):
@@ -183,36 +185,46 @@ class LinuxDisk:
 
     # --- making -------------------------------------------------------------------------------
 
-    async def _make(self, request: VolumeRequest, file: str, complete: str) -> None:
-        name = request.name
+    async def _make(self, request: VolumeRequest, file: str, complete: str, claim: int) -> None:
+        name, point = request.name, self._point(request.name)
         async with self._step("allocate", name):
-            await must(self._run, "fallocate", "-l", str(round(request.size_gb * GB)), "--", file)
+            size = str(round(request.size_gb * GB))
+            await must(self._run, "fallocate", "-l", size, "--", file, holding=[claim])
         async with self._step("format", name):
             # mkfs would discard the blocks just allocated, and the room would be promised to others too
-            await must(self._run, "mkfs.ext4", "-F", "-q", "-E", "nodiscard", "--", file)
+            words = ("mkfs.ext4", "-F", "-q", "-E", "nodiscard", "--", file)
+            await must(self._run, *words, holding=[claim])
         async with self._step("mount", name):
-            await self._mount(name, file)
+            await must(self._run, "mount", "-o", "loop", "--", file, point, holding=[claim])
         async with self._step("verify", name):
             self._must_be_mounted(name, file)
         async with self._step("fill", name):
             wanted = entries(request.mounts, syncs=request.syncs)
-            await trio.to_thread.run_sync(imagefiles.fill, self._point(name), wanted)
+            await trio.to_thread.run_sync(imagefiles.fill, point, wanted)
         async with self._step("remember", name):
-            await self._boots.remember(name, complete, self._point(name))
+            await self._boots.remember(name, complete, point)
         async with self._step("finish", name):
             await trio.to_thread.run_sync(imagefiles.finish, file)
 
     async def _place(self, request: VolumeRequest) -> str:
         """Where its image file goes. Raises DiskError when it is there already or there is no room."""
         name = request.name
-        files = [file for file in self._known_files(await self._boots.all()) if file.name == name]
+        known = await self._settled_files(await self._boots.all(), name)
+        files = [file for file in known if file.name == name]
         if any(file.is_complete or imagefiles.is_claimed(file.path) for file in files):
             raise DiskError(
                 f"there is a volume {name} already", step="room", remedy="remove it before making it anew"
             )
         for file in files:
             await self._undo(name, file.path)
-        if mounts.at(self._point(name), mounts.mounted()) is not None:
+        table = mounts.mounted()
+        if mounts.is_hidden(self._apps_dir, table):
+            raise DiskError(
+                f"nobody but this node would see what it mounts below {self._apps_dir}",
+                step="room",
+                remedy="start it without a file system view of its own (docs/containers-disk.md)",
+            )
+        if mounts.at(self._point(name), table) is not None:
             raise DiskError(f"something is mounted on {self._point(name)}", step="room", remedy="unmount it")
         data = await trio.to_thread.run_sync(self._files.data_volumes)
         place = place_for(request.size_gb, data, self._rules)
@@ -237,12 +249,6 @@ class LinuxDisk:
         os.makedirs(os.path.dirname(file), exist_ok=True)
         os.makedirs(self._point(name), exist_ok=True)
         return imagefiles.claim(file)
-
-    async def _mount(self, name: str, file: str) -> None:
-        point = self._point(name)
-        if mounts.at(point, mounts.mounted()) is None:
-            os.makedirs(point, exist_ok=True)
-            await must(self._run, "mount", "-o", "loop", "--", file, point)
 
     def _must_be_mounted(self, name: str, file: str) -> None:
         mount = mounts.at(self._point(name), mounts.mounted())
@@ -280,6 +286,7 @@ class LinuxDisk:
             async with self._step("unmount", name):
                 # what is mounted tells of files that lie where nobody else knows of
                 files += self._mounted_files(name)
+                await self._settled_files((), name)
                 await self._unmount(name)
         except DiskError as error:
             problems.append(error)
@@ -334,6 +341,18 @@ class LinuxDisk:
     def _known_files(self, boots: Iterable[BootMount]) -> tuple[ImageFile, ...]:
         """Image files on the data disks, and those that are mounted here after a reboot."""
         return self._files.all(boot.volume_file for boot in boots if self._is_ours(boot))
+
+    async def _settled_files(self, boots: Iterable[BootMount], name: str = "") -> tuple[ImageFile, ...]:
+        """Those files (of one volume), when nothing goes on with unfinished ones.
+
+        The last command of a killed node may still run. Who holds one longer is a node that lives.
+        """
+        files = self._known_files(boots)
+        held = [file.path for file in files if not file.is_complete and name in ("", file.name)]
+        with trio.move_on_after(self._settle_s):
+            for path in held:
+                await trio.to_thread.run_sync(imagefiles.wait_until_let_go, path, abandon_on_cancel=True)
+        return self._known_files(boots) if held else files
 
     def _is_ours(self, boot: BootMount) -> bool:
         """Another node of this machine may have a volume of that name in its own folder."""

@@ -88,7 +88,7 @@ class LinuxFirewall:
         return (await self._run("iptables", "--wait", *words)).status == 0
 
     async def _ufw(self, what: str, *words: str) -> None:
-        """ufw says well to a rule that is there or was not, and turns a denial of the port into its opposite."""
+        """ufw lets pass what is so already, and turns a denial of the port into its opposite."""
         try:
             status = await must(self._run, "ufw", "status")
             if ACTIVE in status.splitlines():

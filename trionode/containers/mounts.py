@@ -26,13 +26,17 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mounted(msgspec.Struct, frozen=True):
-    """One mount. `root`: which folder of its file system is seen there, "/" for the whole."""
+    """One mount. `root`: which folder of its file system is seen there, "/" for the whole.
+
+    `follows`: it is a copy; what is mounted below it here is not seen where it was copied from.
+    """
 
     point: str
     source: str
     kind: str
     root: str = "/"
     writable: bool = True
+    follows: bool = False
 
 
 def read_table(text: str) -> tuple[Mounted, ...]:
@@ -43,7 +47,9 @@ def read_table(text: str) -> tuple[Mounted, ...]:
         places, what = left.split(" "), right.split(" ")
         if separator and len(places) >= 6 and len(what) >= 2:
             writable = "rw" in places[5].split(",") and "rw" in what[-1].split(",")
-            found.append(Mounted(_plain(places[4]), _plain(what[1]), what[0], _plain(places[3]), writable))
+            follows = any(field.startswith("master:") for field in places[6:])
+            point, root = _plain(places[4]), _plain(places[3])
+            found.append(Mounted(point, _plain(what[1]), what[0], root, writable, follows))
     return tuple(found)
 
 
@@ -60,6 +66,16 @@ def at(point: str, mounts: Iterable[Mounted]) -> Mounted | None:
 def below(point: str, mounts: Iterable[Mounted]) -> list[Mounted]:
     """Mounts at a place and under it, in the order in which they can be taken away."""
     return [m for m in reversed(tuple(mounts)) if m.point == point or m.point.startswith(f"{point}/")]
+
+
+def is_hidden(folder: str, mounts: Iterable[Mounted]) -> bool:
+    """Whether what is mounted below a folder is seen by this process and its children alone.
+
+    So it is under a service manager that gives the node a view of the file system of its own: containers
+    would find an empty folder in place of their volume.
+    """
+    over = [m for m in mounts if folder == m.point or folder.startswith(f"{m.point.rstrip('/')}/")]
+    return bool(over) and max(over, key=lambda mount: len(mount.point)).follows and _has_own_view()
 
 
 def loops_of(file: str, devices: str = BLOCK_DEVICES) -> list[str]:
@@ -104,6 +120,14 @@ def last_mounted_ms(file: str) -> int | None:
     seconds = int.from_bytes(block[_MOUNTED_AT : _MOUNTED_AT + 4], "little")
     seconds |= block[_MOUNTED_AT_HIGH] << 32
     return seconds * 1000 or None
+
+
+def _has_own_view() -> bool:
+    try:
+        return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
+    except PermissionError:
+        # nothing to compare with: the mount itself says that it is a copy
+        return True
 
 
 def _loops(devices: str) -> Iterable[tuple[str, str]]:
