@@ -8,6 +8,7 @@ the supervisor, and stops when a signal asks for it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from trionode import __version__
 from trionode.chain.blockhooks import BlockHooks
 from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
-from trionode.containers.composition import AppsOfRegistry, ContainerParts, Containers
+from trionode.containers.composition import ContainerParts, Containers
+from trionode.containers.nodeside import AppsOfRegistry
 from trionode.hosting.announcer import Announcer
 from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.boot import BootGates, BootManager
@@ -222,15 +224,18 @@ class NodeCore:
                 chain=self.chain,
                 bench=parts.bench,
                 registry=self.registry,
+                explorer=self.explorer,
+                orchestrator=self.orchestrator,
                 log=self.log,
                 broadcaster=self.peers,
+                dos=self.dos,
                 bus=self.bus,
                 counters=self.counters,
                 clock=parts.clock,
-                rng=parts.rng,
-                public_key=parts.key.public_key,
+                rng=random.Random(parts.rng.getrandbits(64)),
+                key=parts.key,
                 boot_settled=self._boot_settled,
-                is_complete=lambda: self.explorer.is_synced and self.orchestrator.db_ready.is_open,
+                expire=lambda: self._expire_apps(self.explorer.scanned_height),
                 departing=lambda: self._departing,
             ),
         )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import random
@@ -15,6 +16,7 @@ from contextlib import AsyncExitStack
 import trio
 
 from trionode.api.app import create_app
+from trionode.api.appdesk import AppDesk
 from trionode.api.context import ApiContext
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import Probe, TcpProbe
@@ -65,10 +67,26 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
         registry_store = stores.registry
         if settings.api.test_controls:
             registry_store = with_faults(registry_store)
+        clock, nodes = SystemClock(), HttpSource(source_ip=source_ip)
+        seams = None
+        if settings.hosting.engine == "docker":
+            from trionode.containers.seams import open_seams
+
+            seams = await stack.enter_async_context(
+                open_seams(
+                    settings,
+                    folder=folder,
+                    local=stores.local,
+                    nodes=nodes,
+                    key=key,
+                    clock=clock,
+                    source_ip=source_ip,
+                )
+            )
         parts = NodeParts(
             settings=settings,
             key=key,
-            clock=SystemClock(),
+            clock=clock,
             rng=random.Random(),
             transport=transport,
             daemon=stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip)),
@@ -76,10 +94,11 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             store=stores.events,
             registry_store=registry_store,
             os_uptime_s=os_uptime_s,
-            bulk_source=HttpSource(source_ip=source_ip),
+            bulk_source=nodes,
             judges=ProcessJudges,
             has_address_index=_may_have_address_index(conf),
             machine=SystemMachine(settings.system),
+            containers=seams,
         )
         core = NodeCore(parts)
         if stores.server is not None:
@@ -106,7 +125,11 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
                 hard_exit.arm(left_s + HARD_EXIT_S, f"still running {limit_s:g} s after the signal")
                 manager.more_time(left_s + HARD_EXIT_S)
 
-        context = _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s, stores.server)
+        desk = AppDesk(nodes, core.counters, spacing_s=settings.api.fan_out_spacing_s)
+        context = dataclasses.replace(
+            _api_context(parts, core, supervisor, lag, TcpProbe(source_ip), started_s, stores.server),
+            desk=desk if core.containers is not None else None,
+        )
         front_door = FrontDoor(
             settings.api,
             host=bind_host,
@@ -120,6 +143,8 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
         supervisor.add(manager, essential=False)
         for service in [*core.services(), front_door]:
             supervisor.add(service, essential=True)
+        if core.containers is not None:
+            supervisor.add(desk, essential=False)
         for extra in [*side_ports(settings, core.counters), lag]:
             supervisor.add(extra, essential=False)
 
@@ -188,4 +213,5 @@ def _api_context(
         boot=core.boot,
         watch=core.watch,
         server=server,
+        containers=core.containers,
     )

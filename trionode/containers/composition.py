@@ -7,30 +7,35 @@ simulator gives their memory twins and gets the very same services. `trionode.no
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from trionode.appstate.source import LocationView
+from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.containers.announcements import Announcements
 from trionode.containers.appactions import AppLifecycle
 from trionode.containers.disk import Disk, Firewall
+from trionode.containers.electionwatch import Electorate
 from trionode.containers.engine import Engine
 from trionode.containers.expiry import ExpiredApps
 from trionode.containers.geolocation import HttpLocator, Locator
 from trionode.containers.healthwatch import HealthTimes, HealthView, HealthWatch
 from trionode.containers.host import EngineHost
-from trionode.containers.hosted import KnownSpecs
+from trionode.containers.hosted import Hosted, KnownSpecs
 from trionode.containers.imagecompliance import BlockedImages
 from trionode.containers.imageregistry import ImageRegistry
 from trionode.containers.installedapps import InstalledApps
 from trionode.containers.lifecycleports import NoSecrets, Secrets, Storage, Workbench
 from trionode.containers.linking import Linker
+from trionode.containers.listeners import Listeners
 from trionode.containers.localstate import LocalState
+from trionode.containers.logins import Logins
+from trionode.containers.monitoring import Monitoring, MonitorParts
 from trionode.containers.mountrecovery import MountRecovery
+from trionode.containers.nodeside import InstallNews, OwnRows, ever_known_in
 from trionode.containers.nodeview import NodeView
 from trionode.containers.operations import Operations
 from trionode.containers.operatorstops import OperatorStops
@@ -39,19 +44,21 @@ from trionode.containers.outside import JsonSource
 from trionode.containers.present import PlannedAction, Planner
 from trionode.containers.prunes import Pruner
 from trionode.containers.records import InstallRecords
+from trionode.containers.spawning import Spawning, SpawningParts
 from trionode.containers.tampering import TamperingLog
 from trionode.hosting.ownmessages import Broadcaster
-from trionode.registry.housekeeping import Life
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.dosstate import DosState
 from trionode.runtime.gate import Gate
 from trionode.runtime.service import Service
 from trionode.store.appregistry import AppRegistry
 from trionode.store.eventlog import EventLog
 from trionode.store.localapps import LocalAppStore
-
-INSTALLED = "app:installed"
+from trionode.sync.orchestrator import Orchestrator
+from trionode.sync.source import NodeHttp
+from trionode.wire.keys import NodeKey
 
 
 class SpecOpener(Protocol):
@@ -67,7 +74,8 @@ class ContainerSeams:
     """What the containers of a node stand on.
 
     `opener`: opens encrypted specifications, None where nothing can. `outside`: documents of services on
-    the internet. `locator` None: the services of the settings are asked.
+    the internet, `nodes` those of other nodes. `listeners` accept connections while ports are tested,
+    `electorate` is asked who runs `g:` apps. `locator` None: the services of the settings are asked.
     """
 
     engine: Engine
@@ -77,6 +85,9 @@ class ContainerSeams:
     local: LocalAppStore
     storage: Storage
     outside: JsonSource
+    nodes: NodeHttp
+    listeners: Listeners
+    electorate: Callable[[Counters], Electorate]
     locator: Locator | None = None
     opener: SpecOpener | None = None
     secrets: Secrets = field(default_factory=NoSecrets)
@@ -84,24 +95,28 @@ class ContainerSeams:
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerParts:
-    """What the node gives. `is_complete`: the explorer is at the tip and the registry is whole.
+    """What the node gives.
 
-    `boot_settled` opens when the boot decision is carried out; `departing`: the machine goes down.
+    `expire` removes apps whose time is over. `boot_settled` opens when the boot decision is carried out;
+    `departing`: the machine goes down.
     """
 
     settings: Settings
     chain: ChainFacts
     bench: ChainRpc
     registry: AppRegistry
+    explorer: Explorer
+    orchestrator: Orchestrator
     log: EventLog
     broadcaster: Broadcaster
+    dos: DosState
     bus: EventBus
     counters: Counters
     clock: WallClock
     rng: random.Random
-    public_key: str
+    key: NodeKey
     boot_settled: Gate
-    is_complete: Callable[[], bool]
+    expire: Callable[[], Awaitable[object]]
     departing: Callable[[], bool]
 
 
@@ -133,12 +148,16 @@ class Containers:
             engine=seams.engine,
             installed=self.installed,
             locator=seams.locator or HttpLocator(settings.services, seams.outside),
-            public_key=parts.public_key,
+            public_key=parts.key.public_key,
             enterprise_keys=settings.enterprise.node_keys,
         )
         self.actions = AppLifecycle(self._bench(parts), self.operations)
+        self.logins = Logins(seams.secrets, self._version_of)
         self._compose_host(parts)
         self._compose_watch(parts)
+        self._compose_monitors(parts)
+        self._compose_spawning(parts)
+        # In start order: what a later one needs is ready before it starts. New services go in here.
         self._services: list[Service] = [
             LocalState(self.actions, self.host.reachable, parts.counters),
             self.tampering,
@@ -148,6 +167,8 @@ class Containers:
             self.health,
             self.orphans,
             self.expired,
+            *self.monitoring.services(),
+            *self.spawning.services(),
         ]
 
     def _bench(self, parts: ContainerParts) -> Workbench:
@@ -245,7 +266,7 @@ class Containers:
             installed=self.installed,
             actions=self.actions,
             operations=self.operations,
-            ever_known=_ever_known(parts.registry),
+            ever_known=ever_known_in(parts.registry),
             listed=self._own_rows.listed,
             prune=self.pruner.prune,
             boot_settled=parts.boot_settled,
@@ -266,79 +287,78 @@ class Containers:
         """What would be done to containers right now, without doing it. Raises EngineError, DiskError."""
         return await self._planner.plan()
 
-    def add(self, *services: Service) -> None:
-        """More services on these containers: spawner and monitors."""
-        self._services += services
-
     def services(self) -> list[Service]:
-        """In start order: what a later one needs is ready before it starts."""
-        return list(self._services)
+        """In start order."""
+        return self._services
 
+    def _compose_monitors(self, parts: ContainerParts) -> None:
+        """What looks after installed apps over time."""
+        self.hosted = Hosted(
+            installed=self.installed,
+            specs=self.specs,
+            current=parts.registry.current,
+            locations=parts.log,
+            node=self.node,
+            logins=self.logins,
+            is_complete=lambda: parts.explorer.is_synced and parts.orchestrator.db_ready.is_open,
+        )
+        self.monitoring = Monitoring(
+            MonitorParts(
+                settings=parts.settings,
+                hosted=self.hosted,
+                actions=self.actions,
+                operations=self.operations,
+                stops=self.stops,
+                engine=self.engine,
+                disk=self.disk,
+                images=self.seams.images,
+                lists=self.lists,
+                electorate=self.seams.electorate(parts.counters),
+                boot_settled=parts.boot_settled,
+                bus=parts.bus,
+                counters=parts.counters,
+                clock=parts.clock,
+                rng=parts.rng,
+            )
+        )
 
-class OwnRows:
-    """Our own location rows, as the network knows them."""
+    def _compose_spawning(self, parts: ContainerParts) -> None:
+        """What brings apps here."""
+        seams = self.seams
+        self.spawning = Spawning(
+            SpawningParts(
+                settings=parts.settings,
+                chain=parts.chain,
+                explorer=parts.explorer,
+                registry=parts.registry,
+                log=parts.log,
+                nodes=seams.nodes,
+                engine=self.engine,
+                firewall=seams.firewall,
+                listeners=seams.listeners,
+                images=seams.images,
+                logins=self.logins,
+                lists=self.lists,
+                specs=self.specs,
+                installed=self.installed,
+                node=self.node,
+                news=self.announcements,
+                actions=self.actions,
+                dos=parts.dos,
+                ready=parts.orchestrator.ready,
+                db_ready=parts.orchestrator.db_ready,
+                names=self.host.names,
+                expire=parts.expire,
+                key=parts.key,
+                bus=parts.bus,
+                counters=parts.counters,
+                clock=parts.clock,
+                rng=parts.rng,
+            )
+        )
 
-    def __init__(self, chain: ChainFacts, log: EventLog) -> None:
-        self._chain = chain
-        self._log = log
-
-    def of(self, app: str) -> LocationView | None:
-        """The row of an app at our address; None without one, or while the address is not known."""
-        address = self._chain.own_address
-        if address is None:
-            return None
-        return next((row for row in self._log.locations(app, address) if row.name == app), None)
-
-    def listed(self, app: str) -> bool:
-        """Whether the network lists us as a place of the app."""
-        return self.of(app) is not None
-
-    def since_ms(self, app: str) -> int | None:
-        """Since when it runs here, as the network was told."""
-        row = self.of(app)
-        return None if row is None else row.running_since_ms
-
-
-class AppsOfRegistry:
-    """The registry's view of the apps here (`LocalApps`): it is made before them, and asks them later."""
-
-    builtin_names: Sequence[str] = ()
-
-    def __init__(self) -> None:
-        self._apps: ExpiredApps | None = None
-
-    def follow(self, apps: ExpiredApps) -> None:
-        """Answer from these from now on."""
-        self._apps = apps
-
-    def installed(self) -> Sequence[Life]:
-        return () if self._apps is None else self._apps.installed()
-
-    async def remove(self, names: Sequence[str]) -> None:
-        if self._apps is not None:
-            await self._apps.remove(names)
-
-
-class InstallNews:
-    """Tells the bus of installs. That an app is gone is told by the engine host, when it is.
-
-    Whether peers hear of it depends on what they were told: only what was announced is withdrawn.
-    """
-
-    def __init__(self, bus: EventBus) -> None:
-        self._bus = bus
-
-    def app_installed(self, app: str, hash: str) -> None:
-        self._bus.publish(INSTALLED, {"name": app, "hash": hash})
-
-    def app_removed(self, app: str, *, tell_peers: bool) -> None:
-        return None
-
-
-def _ever_known(registry: AppRegistry) -> Callable[[str], Awaitable[bool]]:
-    async def ever_known(name: str) -> bool:
-        if registry.current.get(name) is not None:
-            return True
-        return await registry.store.newest_permanent(name) is not None
-
-    return ever_known
+    def _version_of(self, app: str) -> int | None:
+        """The version of the specification of an app, installed or in force."""
+        row = self.installed.get(app)
+        spec = row.spec if row is not None else self.specs.closed(app)
+        return None if spec is None else int(spec["version"])
