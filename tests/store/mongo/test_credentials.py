@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from mongorows import put, quick, running
-from mongoserver import OPTIONS, TestServer, running_server
+from mongoserver import OPTIONS, Databases, TestServer, running_server
 
 from trionode.errors import StoreError
 from trionode.store.mongo.connection import MongoServer, open_mongo
@@ -26,6 +26,7 @@ def locked_server(tmp_path: Path) -> Iterator[TestServer]:
     storage = str(tmp_path / "data")
     with running_server(storage=storage, kept=True) as (server, _), server.client() as client:
         client.admin.command("createUser", "node", pwd=PASSWORD, roles=["readWriteAnyDatabase"])
+        client.admin.command("createUser", "reader", pwd=PASSWORD, roles=["readAnyDatabase"])
     with running_server("--auth", storage=storage) as (server, _):
         yield server
 
@@ -47,6 +48,22 @@ async def test_a_user_with_a_password(locked_server: TestServer) -> None:
             await count(f"mongodb://{credentials}{place}")
         assert "wrong" not in str(caught.value)
         assert "store.url" in caught.value.remedy
+    with pytest.raises(StoreError) as caught:
+        await count(f"mongodb://reader:{ESCAPED}@{place}")
+    assert "readWrite" in caught.value.remedy
+
+
+async def test_a_replica_set_by_its_name(mongo_server: TestServer, mongo: Databases) -> None:
+    if mongo_server.real:
+        pytest.skip("the name of its replica set is not ours to know")
+    place = f"mongodb://{mongo_server.host}:{mongo_server.port}/?heartbeatFrequencyMS=500&replicaSet="
+    with mongo_server.client() as client:
+        name = client.admin.command("hello")["setName"]
+    async with open_mongo(quick(place + name, mongo.prefix, mongo_call_s=5.0)) as server:
+        assert server.has_transactions
+        await MongoStore(server).commit([put(running())])
+    with pytest.raises(StoreError, match="other"):
+        await MongoServer(quick(f"{place}other", mongo.prefix, mongo_call_s=0.5)).open()
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,17 @@ async def test_a_running_node_goes_on_after_a_refusal_in_the_middle_of_a_commit(
     assert len(left_in(lone, REFUSED)) == 1
 
 
+async def test_a_document_no_server_takes_stops_nothing(lone: Databases) -> None:
+    huge = running("9.9.9.9", data_text=f'{{"a":"{"x" * 17_000_000}"}}')
+    async with opened(lone) as stores:
+        # The driver sees it only when what comes before is under way.
+        changes = [put(running("1.1.1.1")), PutLocation(location(1))]
+        with pytest.raises(StoreError, match="cannot write"):
+            await stores.events.commit([*changes, put(huge)])
+        await stores.events.commit(changes)
+        assert set(await stores.rows()) == {"1.1.1.1"}
+
+
 # The end of the journal is not waited for
 
 

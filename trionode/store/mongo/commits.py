@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -103,8 +104,10 @@ class JournalledCommit(Generic[_T]):
         forward = Forward(journalled.databases)
         try:
             forward.run(plan)
-        except OperationFailure as error:
-            if is_refusal(error) and not forward.has_written and not self._was_begun:
+        except (OperationFailure, BSONError) as error:
+            is_final = isinstance(error, BSONError) or is_refusal(error)
+            if is_final and not forward.has_written and not self._was_begun:
+                # Nothing of it is there: it never was.
                 journal.clear()
                 journalled.unfinished.discard(self._scope)
             raise

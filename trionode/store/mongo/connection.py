@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import pymongo
 import trio
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
@@ -34,7 +35,7 @@ from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.store.mongo.commits import Build, Journalled, JournalledCommit, Session, commit_transaction
-from trionode.store.mongo.failures import is_lost, is_passing, store_error
+from trionode.store.mongo.failures import is_lost, is_passing, reason, store_error
 from trionode.store.mongo.journal import COLLECTION, DATABASE, apply
 from trionode.store.mongo.writes import Document
 
@@ -309,6 +310,11 @@ class MongoServer:
                 self.counters.add("store.mongo.failed_calls")
                 if not is_passing(error) or trio.current_time() + pause_s > give_up_s:
                     raise problem from None
+            except BSONError as error:
+                # Too large, or of a form the driver cannot send: no server was asked.
+                raise StoreError(
+                    f"cannot {doing} {self.label}: {reason(error)}", remedy="see the log"
+                ) from None
             else:
                 self._changed(True)
                 return result
