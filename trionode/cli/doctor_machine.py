@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -101,9 +102,10 @@ async def _quick_check(path: Path, problems: list[str]) -> None:
 
     try:
         await trio.to_thread.run_sync(check, abandon_on_cancel=True)
-    finally:
-        # ends a check that is not waited for any more
-        connection.interrupt()
+    except trio.Cancelled:
+        with suppress(sqlite3.ProgrammingError):  # it has just ended by itself
+            connection.interrupt()
+        raise
 
 
 async def _mongo(patient: Patient) -> Finding:
