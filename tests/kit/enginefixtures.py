@@ -111,7 +111,11 @@ def nothing_left(engine: TestEngine, engine_turn: None, tmp_path: Path) -> Itera
     watch = LeakWatch(engine.api, folders=folders)
     yield watch
     left = watch.difference()
-    assert not left, "\n".join(left)
+    if left:
+        try:
+            watch.clean_up()
+        finally:
+            pytest.fail("\n".join(left))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ and, beneath the watched folders, mounts, loop devices and (where asked) files.
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ import firewall
 import msgspec
 from engineapi import EngineApi
 
+ENGINE_BRIDGE = re.compile(r"\btt[0-9a-f]{8}\b")
 UNITS = Path("/etc/systemd/system")
 
 
@@ -35,7 +37,8 @@ def snapshot(
         "volume": [row["Name"] for row in api.volumes()],
         "mount": list(_mounts(folders)),
         "loop device": list(_loops(folders)),
-        "firewall rule": firewall.rules(),
+        # What names the bridge of a test engine belongs to that engine, and others may start meanwhile.
+        "firewall rule": [line for line in firewall.rules() if not ENGINE_BRIDGE.search(line)],
         "crontab line": _crontab(),
         "mount unit": [str(path) for path in sorted(UNITS.glob("**/*.mount"))],
         "file": [line for path in files for line in _files(path)],
@@ -78,6 +81,29 @@ class LeakWatch:
 
     def difference(self) -> list[str]:
         return difference(self.before, self._look())
+
+    def clean_up(self) -> None:
+        """Removes what came since, so that the next test does not find it: it was reported already."""
+        known = {kind: set(lines) for kind, lines in self.before.found.items()}
+        for row in self._api.containers():
+            if f"{row['Names'][0]} {row['Id'][:12]}" not in known["container"]:
+                self._api.remove(row["Id"])
+        for row in self._api.networks():
+            if f"{row['Name']} {row['Id'][:12]}" not in known["network"]:
+                self._api.remove_network(row["Id"])
+        for row in self._api.volumes():
+            if row["Name"] not in known["volume"]:
+                self._api.remove_volume(row["Name"])
+        for line in reversed([line for line in _mounts(self._folders) if line not in known["mount"]]):
+            subprocess.run(["umount", "--lazy", line.split()[1]], capture_output=True, check=False)
+        for line in _loops(self._folders):
+            if line not in known["loop device"]:
+                subprocess.run(["losetup", "-d", f"/dev/{line.split()[0]}"], capture_output=True, check=False)
+        firewall.remove(
+            line
+            for line in firewall.rules()
+            if line not in known["firewall rule"] and not ENGINE_BRIDGE.search(line) and " -A " in line
+        )
 
     def _look(self) -> Snapshot:
         return snapshot(self._api, folders=self._folders, files=self._files, images=self._images)
