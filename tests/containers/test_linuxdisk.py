@@ -265,6 +265,29 @@ async def test_the_line_of_another_node_on_this_machine_stays(machine: DiskMachi
 
 
 @pytest.mark.trio
+async def test_the_volume_of_another_node_on_the_same_disk_is_not_ours(machine: DiskMachine) -> None:
+    neighbour = DiskMachine(machine.folder)
+    neighbour.apps = machine.folder / "srv" / "more"
+    theirs, ours = neighbour.new_disk(), machine.new_disk()
+    await theirs.create_volume(REQUEST)
+    assert await ours.volumes() == ()
+    with pytest.raises(DiskError, match="another node"):
+        await ours.create_volume(REQUEST)
+    with pytest.raises(DiskError, match="no volume"):
+        await ours.mount(NAME)
+    await ours.remove_volume(NAME)
+    (found,) = await theirs.volumes()
+    assert (found.is_mounted, found.survives_reboot) == (True, True)
+    assert set(neighbour.holds(NAME)) == {".stfolder", ".stignore", "appdata", "media", "start.conf"}
+    neighbour.lose_mount(NAME)
+    await ours.remove_volume(NAME)
+    await theirs.mount(NAME)
+    await theirs.remove_volume(NAME)
+    neighbour.apps.rmdir()
+    assert machine.left() == []
+
+
+@pytest.mark.trio
 async def test_a_line_without_a_volume_is_shown_and_can_be_removed(machine: DiskMachine) -> None:
     point = machine.apps / NAME
     machine.crontab.write_text(f"@reboot sudo mount -o loop {machine.data}/{NAME}FLUXFSVOL {point} #{NAME}\n")

@@ -10,16 +10,16 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import trio
 
 from trionode.containers import imagefiles, mounts
-from trionode.containers.bootmounts import BootMount, BootMounts, boot_mounts
+from trionode.containers.bootmounts import BootMounts, boot_mounts
 from trionode.containers.commands import CommandError, Run, SystemRun, must
 from trionode.containers.cpuburst import CGROUPS, is_container_id, lend_cpu
 from trionode.containers.disk import DiskError, DiskSpace, Usage, VolumeRequest, VolumeState
-from trionode.containers.imagefiles import ImageFile, ImageFiles
+from trionode.containers.diskview import DiskView
+from trionode.containers.imagefiles import ImageFiles
 from trionode.plans.volumes import (
     GB,
     UNFINISHED,
@@ -31,7 +31,6 @@ from trionode.plans.volumes import (
     is_volume_name,
     place_for,
     space_problem,
-    volume_of_file,
 )
 from trionode.runtime.logs import get_logger
 
@@ -77,11 +76,11 @@ class LinuxDisk:
         self._apps_dir = os.path.realpath(apps_dir)
         self._rules = rules
         self._files = ImageFiles(self._apps_dir, data_dirs)
+        self._view = DiskView(self._apps_dir, self._files, settle_s)
         self._run: Run = run if run is not None else SystemRun()
         self._boots = boots if boots is not None else boot_mounts(self._run)
         self._on_step = on_step
         self._cleanup_s = cleanup_s
-        self._settle_s = settle_s
         self._cgroups = cgroups
         self._lock = trio.Lock()
 
@@ -130,12 +129,12 @@ class LinuxDisk:
     async def volumes(self) -> tuple[VolumeState, ...]:
         """See `Disk.volumes`. What a killed node left unfinished is cleared away first."""
         async with self._lock, self._step("volumes"):
-            for file in await self._settled_files(await self._boots.all()):
+            for file in await self._view.settled_files(await self._boots.all()):
                 if not file.is_complete and not imagefiles.is_claimed(file.path):
                     log.warning("a volume was not finished and is cleared away", volume=file.name)
                     await self._undo(file.name, file.path)
             boots = await self._boots.all()
-        return self._states(self._known_files(boots), boots)
+        return self._view.states(boots)
 
     async def is_mounted(self, name: str) -> bool:
         """See `Disk.is_mounted`."""
@@ -209,7 +208,7 @@ class LinuxDisk:
     async def _place(self, request: VolumeRequest) -> str:
         """Where its image file goes. Raises DiskError when it is there already or there is no room."""
         name = request.name
-        known = await self._settled_files(await self._boots.all(), name)
+        known = await self._view.settled_files(await self._boots.all(), name)
         files = [file for file in known if file.name == name]
         if any(file.is_complete or imagefiles.is_claimed(file.path) for file in files):
             raise DiskError(
@@ -247,12 +246,15 @@ class LinuxDisk:
 
     def _prepare(self, name: str, file: str) -> int:
         os.makedirs(os.path.dirname(file), exist_ok=True)
+        complete = file.removesuffix(UNFINISHED)
+        if os.path.lexists(complete):
+            raise FileExistsError(f"{complete} belongs to another node of this machine")
         os.makedirs(self._point(name), exist_ok=True)
         return imagefiles.claim(file)
 
     def _must_be_mounted(self, name: str, file: str) -> None:
         mount = mounts.at(self._point(name), mounts.mounted())
-        if mount is None or mounts.file_of_loop(mount.source) != file:
+        if mount is None or mounts.loops().get(mount.source) != file:
             seen = "nothing" if mount is None else mount.source
             raise DiskError(f"{seen} is mounted on {self._point(name)} instead of {file}", step="verify")
 
@@ -285,19 +287,19 @@ class LinuxDisk:
         try:
             async with self._step("unmount", name):
                 # what is mounted tells of files that lie where nobody else knows of
-                files += self._mounted_files(name)
-                await self._settled_files((), name)
+                files += self._view.mounted_files(name)
+                await self._view.settled_files((), name)
                 await self._unmount(name)
         except DiskError as error:
             problems.append(error)
         try:
             async with self._step("forget", name):
-                known = self._known_files(await self._boots.all())
+                known = self._view.files(await self._boots.all())
                 files += [file.path for file in known if file.name == name]
                 await self._boots.forget(self._point(name))
         except DiskError as error:
             problems.append(error)
-            files += [file.path for file in self._known_files(()) if file.name == name]
+            files += [file.path for file in self._view.files(()) if file.name == name]
         try:
             async with self._step("delete", name):
                 await self._delete(list(dict.fromkeys(files)))
@@ -323,7 +325,7 @@ class LinuxDisk:
 
     async def _delete(self, files: Iterable[str]) -> None:
         for file in files:
-            for device in mounts.loops_of(file):
+            for device in [device for device, backing in mounts.loops().items() if backing == file]:
                 await must(self._run, "losetup", "--detach", device)
             await trio.to_thread.run_sync(imagefiles.unlink, file)
 
@@ -333,62 +335,15 @@ class LinuxDisk:
             raise DiskError(f"{point} is still mounted, so it is not deleted", step="delete")
         await must(self._run, "rm", "-rf", "--one-file-system", "--", point)
 
-    # --- looking ------------------------------------------------------------------------------
-
     def _point(self, name: str) -> str:
-        return f"{self._apps_dir}/{name}"
-
-    def _known_files(self, boots: Iterable[BootMount]) -> tuple[ImageFile, ...]:
-        """Image files on the data disks, and those that are mounted here after a reboot."""
-        return self._files.all(boot.volume_file for boot in boots if self._is_ours(boot))
-
-    async def _settled_files(self, boots: Iterable[BootMount], name: str = "") -> tuple[ImageFile, ...]:
-        """Those files (of one volume), when nothing goes on with unfinished ones.
-
-        The last command of a killed node may still run. Who holds one longer is a node that lives.
-        """
-        files = self._known_files(boots)
-        held = [file.path for file in files if not file.is_complete and name in ("", file.name)]
-        with trio.move_on_after(self._settle_s):
-            for path in held:
-                await trio.to_thread.run_sync(imagefiles.wait_until_let_go, path, abandon_on_cancel=True)
-        return self._known_files(boots) if held else files
-
-    def _is_ours(self, boot: BootMount) -> bool:
-        """Another node of this machine may have a volume of that name in its own folder."""
-        return os.path.realpath(boot.mount_point) == self._point(boot.name)
-
-    def _mounted_files(self, name: str) -> list[str]:
-        found = (
-            mounts.file_of_loop(mount.source)
-            for mount in mounts.below(self._point(name), mounts.mounted())
-            if mount.source.startswith("/dev/loop")
-        )
-        return [file for file in found if file is not None and volume_of_file(file) == name]
+        return self._view.point(name)
 
     async def _file_of(self, name: str) -> str:
-        files = self._known_files(await self._boots.all())
+        files = self._view.files(await self._boots.all())
         complete = [file.path for file in files if file.name == name and file.is_complete]
         if not complete:
             raise DiskError(f"there is no volume {name}", step="mount", remedy="install its app anew")
         return complete[0]
-
-    def _states(self, files: Iterable[ImageFile], boots: Iterable[BootMount]) -> tuple[VolumeState, ...]:
-        complete = {file.name: file.path for file in files if file.is_complete}
-        lasting = {boot.name: boot.is_right for boot in boots if self._is_ours(boot)}
-        folders = [path.name for path in sorted(Path(self._apps_dir).glob("*")) if path.is_dir()]
-        names = dict.fromkeys([*complete, *lasting, *filter(is_volume_name, folders)])
-        table = mounts.mounted()
-        return tuple(self._state(n, complete.get(n, ""), table, lasting.get(n, False)) for n in names)
-
-    def _state(
-        self, name: str, file: str, table: Sequence[mounts.Mounted], survives_reboot: bool
-    ) -> VolumeState:
-        mount = mounts.at(self._point(name), table)
-        if mount is None:
-            return VolumeState(name, file, is_mounted=False, survives_reboot=survives_reboot)
-        mounted_ms = mounts.last_mounted_ms(file or mount.source)
-        return VolumeState(name, file, True, survives_reboot, mounted_ms)
 
     @asynccontextmanager
     async def _step(self, step: str, name: str = "") -> AsyncIterator[None]:

@@ -78,14 +78,17 @@ def is_hidden(folder: str, mounts: Iterable[Mounted]) -> bool:
     return bool(over) and max(over, key=lambda mount: len(mount.point)).follows and _has_own_view()
 
 
-def loops_of(file: str, devices: str = BLOCK_DEVICES) -> list[str]:
-    """The loop devices on an image file, one that was deleted since included."""
-    return [device for device, backing in _loops(devices) if backing.removesuffix(GONE) == file]
-
-
-def file_of_loop(device: str, devices: str = BLOCK_DEVICES) -> str | None:
-    """The image file behind a loop device."""
-    return next((backing.removesuffix(GONE) for name, backing in _loops(devices) if name == device), None)
+def loops(devices: str = BLOCK_DEVICES) -> dict[str, str]:
+    """Loop devices and the image files behind them, one that was deleted since included."""
+    found = {}
+    for entry in sorted(Path(devices).glob("loop*/loop/backing_file")):
+        try:
+            backing = entry.read_text(errors="surrogateescape").strip()
+        except OSError:
+            # detached between the look at the list and the look at its file: there is no such loop any more
+            continue
+        found[f"/dev/{entry.parts[-3]}"] = backing.removesuffix(GONE)
+    return found
 
 
 def data_mounts(mounts: Sequence[Mounted], apps_dir: str) -> list[Mounted]:
@@ -128,15 +131,6 @@ def _has_own_view() -> bool:
     except PermissionError:
         # nothing to compare with: the mount itself says that it is a copy
         return True
-
-
-def _loops(devices: str) -> Iterable[tuple[str, str]]:
-    for entry in sorted(Path(devices).glob("loop*/loop/backing_file")):
-        try:
-            yield f"/dev/{entry.parts[-3]}", entry.read_text(errors="surrogateescape").strip()
-        except OSError:
-            # detached between the look at the list and the look at its file: there is no such loop any more
-            continue
 
 
 def _plain(field: str) -> str:
