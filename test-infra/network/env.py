@@ -70,7 +70,6 @@ SETTINGS: dict[str, Any] = {
     "api.team_id": TEAM.address,
     "api.support_id": SUPPORT.address,
     "api.event_ring": 4096,
-    "api.side_ports": False,
     "peers.ping_interval_s": 1.0,
     "peers.max_missed_pongs": 3,
     "peers.handshake_timeout_s": 3.0,
