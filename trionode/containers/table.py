@@ -120,8 +120,7 @@ class ContainerTable:
         """Take an event; what it changed, None for nothing."""
         if event.kind != "container":
             return None
-        action, _, detail = event.action.partition(":")
-        at_ms = event.at_ms or now_ms
+        action, at_ms = event.action, event.at_ms or now_ms
         if action == "rename":
             return self._rename(event, at_ms)
         old = self._entries.get(event.name)
@@ -139,7 +138,7 @@ class ContainerTable:
             return None
         if action == "stop":
             return self._stopped(event.name, old, at_ms)
-        new = _after(old, action, detail.strip() or event.attributes.get("health_status", ""), at_ms)
+        new = _after(old, action, event.attributes.get("health", ""), at_ms)
         return None if new is None else self._put(event.name, new, at_ms)
 
     def _put(self, name: str, new: Entry, at_ms: int) -> Change | None:
