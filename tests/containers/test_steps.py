@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trionode.containers.steps import Ladder
+from trionode.containers.steps import Ladder, to_the_end
 from trionode.errors import HostError
 
 pytestmark = pytest.mark.trio
@@ -68,3 +68,27 @@ async def test_going_down_is_not_cancelled_but_has_a_limit(autojump_clock: trio.
         scope.cancel()
         assert await ladder.down() == ("not undone within 25 s: a",)
     assert said[3:] == ["-c", "-b"]
+
+
+async def test_a_call_to_the_engine_is_waited_for_when_cancelled(autojump_clock: trio.abc.Clock) -> None:
+    done = []
+
+    async def call(takes_s: float) -> None:
+        await trio.sleep(takes_s)
+        done.append(trio.current_time())
+        if takes_s == 3:
+            raise HostError("it failed")
+
+    started_s = trio.current_time()
+    with trio.move_on_after(1) as scope:
+        await to_the_end(call(5), 10)
+    assert scope.cancelled_caught
+    assert done == [started_s + 5]
+    with trio.move_on_after(1) as scope:
+        await to_the_end(call(1000), 10)
+    assert scope.cancelled_caught
+    assert trio.current_time() == started_s + 16
+    with pytest.raises(HostError, match="it failed"):
+        await to_the_end(call(3), 10)
+    await to_the_end(call(0.5), 10)
+    assert len(done) == 3

@@ -175,6 +175,9 @@ class InstallerSettings(Section, frozen=True, kw_only=True):
     undo_limit_s: Annotated[
         float, about("longest time to undo an install that failed; the rest at the next start", gt=0)
     ] = 120.0
+    call_grace_s: Annotated[
+        float, about("a call to the engine may take this to end when an install is broken off", ge=0)
+    ] = 20.0
     network_release_s: Annotated[
         float,
         about("removal by force: pause before an app's network is taken apart", ge=0, original="fixed, 2 s"),
@@ -199,9 +202,9 @@ class ImageSettings(Section, frozen=True, kw_only=True):
     lists_keep_s: Annotated[
         float, about("block lists are fetched anew after this", gt=0, original="fixed, 6 h")
     ] = 21_600.0
-    lists_retry_s: Annotated[
-        float, about("block lists that could not be had are asked for again", gt=0)
-    ] = 300.0
+    lists_retry_s: Annotated[float, about("block lists that could not be had are asked for again", gt=0)] = (
+        300.0
+    )
     update_interval_s: Annotated[
         float, about("look for newer images", gt=0, original="fluxapps.imageUpdateCheckIntervalMs")
     ] = 21_600.0

@@ -7,6 +7,7 @@ from contextlib import suppress
 from trionode.containers.engine import Conflict, EngineError, NotFound
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
+from trionode.containers.steps import to_the_end
 from trionode.errors import StoreError
 from trionode.plans.networks import CreateNetwork, app_of_network, network_name, plan_network
 
@@ -36,7 +37,8 @@ class NetworkStep:
         self._made = True
         for subnet in plan.subnets:
             try:
-                await self._bench.engine.create_network(plan.network, subnet, self._job.app)
+                call = self._bench.engine.create_network(plan.network, subnet, self._job.app)
+                await to_the_end(call, self._bench.settings.call_grace_s)
             except Conflict:
                 continue  # somebody has that range: the next one
             return

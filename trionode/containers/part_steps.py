@@ -15,11 +15,15 @@ from trionode.containers.engine import Conflict, Credentials, EngineError, NotFo
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job, bursts, cleaned, container_options, credentials_of
 from trionode.containers.progress import of_pull
+from trionode.containers.steps import to_the_end
 from trionode.errors import HostError
 from trionode.plans.containerdata import parse_container_data
 from trionode.plans.createoptions import CreateOptions
 from trionode.plans.parts import SWITCHES, Part
 from trionode.runtime.logs import get_logger
+
+PULL_END_S = 1.0
+"""So long after nobody listens to it any more a pull has ended, one way or the other."""
 
 log = get_logger("containers.install")
 
@@ -95,6 +99,7 @@ class PullStep(PartStep):
         super().__init__(bench, job, part)
         self.replaced = ""
         self._begun = False
+        self._is_through = False
         self._before = ""
 
     async def do(self) -> None:
@@ -108,12 +113,16 @@ class PullStep(PartStep):
                     self._job.progress.tell(of_pull(message))
         except EngineError as error:
             raise cleaned(error, _texts(credentials)) from None
+        self._is_through = True
         after = (await self._bench.engine.image(repotag)).id
         self.replaced = self._before if self._before != after else ""
 
     async def undo(self) -> None:
-        if self._begun and not self._before:
-            await drop_image(self._bench, self._part.repotag, of=self._job.app)
+        if not self._begun or self._before:
+            return
+        if not self._is_through:
+            await trio.sleep(PULL_END_S)
+        await drop_image(self._bench, self._part.repotag, of=self._job.app)
 
 
 async def local_image(bench: Workbench, image: str) -> str:
@@ -213,7 +222,7 @@ class ContainerStep(PartStep):
 
     async def _create(self, options: CreateOptions) -> None:
         try:
-            await self._bench.engine.create(options)
+            await to_the_end(self._bench.engine.create(options), self._bench.settings.call_grace_s)
         except EngineError as error:
             raise cleaned(error, (*options.environment, *options.command)) from None
 
@@ -232,7 +241,8 @@ class LinkStep(PartStep):
     what = "links"
 
     async def do(self) -> None:
-        await self._bench.links.forward(self._part.container, self._job.spec)
+        call = self._bench.links.forward(self._part.container, self._job.spec)
+        await to_the_end(call, self._bench.settings.call_grace_s)
 
 
 class StartStep(PartStep):
@@ -242,7 +252,7 @@ class StartStep(PartStep):
 
     async def do(self) -> None:
         self._job.tell(f"Starting {self._part.identifier}...")
-        await self._bench.engine.start(self._part.container)
+        await to_the_end(self._bench.engine.start(self._part.container), self._bench.settings.call_grace_s)
         await allow_burst(self._bench, self._job, self._part)
 
 

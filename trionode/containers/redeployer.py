@@ -80,9 +80,14 @@ class Redeployer:
             await trio.sleep(pause_s)
             await self._build(ladder, job, hardness, whole=parts is None)
         except TrionodeError as error:
+            await ladder.down()
             at = ladder.at or attempts.at
             keeps_app = keeps_app or not (ladder.at or attempts.has_taken)  # then it only has to be started
             return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
+        except BaseException:
+            log.warning("redeploy broken off, health makes the rest", app=app, step=ladder.at or attempts.at)
+            await ladder.down()
+            raise
         await self._drop_images(job, {*replaced.values(), *old})
         self._bench.news.app_installed(app, job.hash)
         await self._bench.links.reverse(app)
@@ -113,6 +118,7 @@ class Redeployer:
     async def _build(self, ladder: Ladder, job: Job, hardness: Hardness, *, whole: bool) -> None:
         bench = self._bench
         await self._installer.climb(ladder, [NetworkStep(bench, job)])
+        ladder.stay()
         volumes = {volume.name for volume in await bench.disk.volumes()}
         for number, part in enumerate(part for part in job.parts if part.identifier in hardness):
             if number and not whole:
@@ -124,6 +130,7 @@ class Redeployer:
                 job, part, fetch=False, keeps_volume=keeps_volume, start=not part.flags & waits
             )
             await self._installer.climb(ladder, steps)
+            ladder.stay()  # only the component that fails, or is broken off, is undone
 
     async def _drop_images(self, job: Job, old: set[str]) -> None:
         """The images it had, by tag and by id, except those it has; they stay while anything uses them."""

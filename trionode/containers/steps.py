@@ -26,6 +26,33 @@ async def in_limit(call: Awaitable[object], limit_s: float, step: str) -> None:
     raise HostError(f"{step}: not done within {limit_s:g} s", remedy="see whether engine and disk are well")
 
 
+async def to_the_end(call: Awaitable[object], grace_s: float) -> None:
+    """Wait until a call is over, when cancelled for `grace_s` more at most.
+
+    An engine that was asked to make something goes on after whoever asked has left, and would be through
+    with it only when the way back has looked for it and found nothing.
+    """
+    problem: TrionodeError | None = None
+    shield = trio.CancelScope(shield=True)
+
+    async def watch() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            shield.deadline = min(shield.deadline, trio.current_time() + grace_s)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        with shield:
+            try:
+                await call
+            except TrionodeError as error:
+                problem = error  # as it is, not in a group
+        nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+
+
 class Step(Protocol):
     """One step. `name` is told when it fails: "pull web_shop"."""
 
@@ -55,6 +82,10 @@ class Ladder:
         self._begun.append(step)
         self.at = step.name
         await in_limit(step.do(), within_s, step.name)
+
+    def stay(self) -> None:
+        """What was done so far is not undone any more."""
+        self._begun.clear()
 
     async def down(self) -> tuple[str, ...]:
         """Undo everything begun, last first, even when cancelled; sentences about what could not be."""
