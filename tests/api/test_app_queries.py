@@ -191,3 +191,11 @@ async def test_the_plan_in_words(hosted: Any) -> None:
             "until": "2025-10-09T08:53:20.123Z",
         },
     ]
+
+
+@pytest.mark.trio
+async def test_nobody_signs_in_while_the_engine_is_away(hosted: Any) -> None:
+    assert (await hosted.get("/id/loginphrase"))["status"] == "success"
+    hosted.apps.engine.failing.add(("info", "*"))
+    assert (await hosted.get("/id/loginphrase"))["data"]["name"] == "EngineError"
+    assert (await hosted.get("/id/emergencyphrase"))["status"] == "success"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trionode.api.answers import Answer, ApiFailure, data, message, success
+from trionode.api.appcall import in_time
 from trionode.api.auth import Credentials, is_flux_id, phrase_time_ms, signed_by
 from trionode.api.call import Call
 from trionode.api.dates import iso
@@ -17,6 +18,7 @@ IDENTIFIER_TAIL_CHARS = 13
 
 SESSION = object_of(zelid=STRING, loginPhrase=STRING, createdAt=STRING, expireAt=STRING)
 PHRASE = object_of(loginPhrase=STRING, createdAt=STRING, expireAt=STRING)
+ENGINE_S = 10.0
 LOGIN = {
     "type": "object",
     "required": ["message", "zelid", "loginPhrase", "signature", "privilage", "createdAt", "expireAt"],
@@ -24,7 +26,9 @@ LOGIN = {
 
 
 async def login_phrase(call: Call) -> Answer:
-    """A phrase to sign; refused while the node is in a penalty state."""
+    """A phrase to sign; refused while the engine does not answer, or the node is in a penalty state."""
+    if call.context.containers is not None:
+        await in_time(call.context.containers.engine.info(), ENGINE_S)
     dos = call.context.dos
     if dos.refuses_sign_in():
         raise ApiFailure(dos.message or "Unknown error", name=dos.name, number=_whole(dos.state))
