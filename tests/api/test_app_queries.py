@@ -41,6 +41,7 @@ async def test_running_containers_are_listed_as_the_engine_does(hosted: Any) -> 
     ]
     assert row["Names"] == ["/fluxweb_shop"]
     assert row["State"] == "running"
+    assert row["Command"] == "/app"
     assert {"PrivatePort": 80, "PublicPort": 31000, "Type": "tcp"}.items() <= row["Ports"][0].items()
     assert len(await hosted.data("/apps/listallapps")) == 2
     assert len(await hosted.data("/apps/listappsimages")) == 1

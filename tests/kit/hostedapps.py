@@ -208,6 +208,7 @@ class HostedApps:
                     hostname=part.name,
                     network=network,
                     environment=part.environment,
+                    command=("/app", "--password", "secret"),
                     ports=tuple(zip(part.container_ports, part.ports, strict=True)),
                     nano_cpus=round(part.cpu * 1e9),
                 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trionode.cli import exitcodes
-from trionode.cli.client import NodeApi, api_of, api_option
+from trionode.cli.client import ANY_HOST, NodeApi, api_of, api_option
 from trionode.cli.context import Invocation
 from trionode.cli.render import plain, show_json
 
@@ -81,9 +81,12 @@ async def _examine(invocation: Invocation, node: NodeApi, home: Path) -> Sequenc
         Check("volumes", doctor_machine.volumes),
         Check("apps", doctor_docker.machine_room),
     )
+    # as the node does: a daemon may tell those who ask apart by their address
+    bind_host = settings.node.bind_host
+    source_ip = None if bind_host in ANY_HOST else bind_host
     with (
-        daemon_rpc(settings.chain, conf) as daemon,
-        bench_rpc(settings.chain) as bench,
+        daemon_rpc(settings.chain, conf, source_ip=source_ip) as daemon,
+        bench_rpc(settings.chain, source_ip=source_ip) as bench,
     ):
         patient = Patient(
             settings=settings,
