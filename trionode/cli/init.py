@@ -29,7 +29,7 @@ _SHOWN = (
     ("api", ("event_stream",)),
     ("log", ("level", "format", "file")),
     ("router", ("router_ip",)),
-    ("hosting", ("blocked_ports", "blocked_repositories")),
+    ("hosting", ("engine", "apps_dir", "blocked_ports", "blocked_repositories")),
 )
 """Settings an operator may want to change; all others are in docs/config.md."""
 
@@ -89,7 +89,7 @@ def command(
     from trionode.cli.preflight import checked_key
 
     key = checked_key(chosen or FoundKey(_read_key(key_target), str(key_target)))
-    settings = {"node.data_dir": str(place), "node.key_file": str(key_target), **taken.settings}
+    settings = {"node.data_dir": str(place), "node.key_file": str(key_target), **_engine(), **taken.settings}
     text = config_text(settings)
     _check(text, config_file)
     if not force:
@@ -135,6 +135,14 @@ def _config_lines(settings: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name} = {toml_value(settings[field.key])}"
             else:
                 yield f"# {name} = {toml_value(field.default)}"
+
+
+def _engine() -> dict[str, Any]:
+    """The container engine of this machine, if there is one where engines usually are."""
+    from trionode.config.apps import HostingSettings
+
+    socket = Path(HostingSettings().engine_url.removeprefix("unix://"))
+    return {"hosting.engine": "docker"} if socket.is_socket() else {}
 
 
 def _check(text: str, path: Path) -> None:

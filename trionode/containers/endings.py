@@ -6,7 +6,7 @@ A container that ended by itself, or went down with the engine, is started again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trionode.containers.table import Change, Ending
 from trionode.lifecycle.local import RUNNING, InstalledApp
@@ -33,13 +33,14 @@ class Endings:
         self._counters = counters
         self._stable_s = stable_s
         self._tries = tries
+        self._restarting: set[str] = set()
         self._failed_starts: dict[str, int] = {}
         self._crashes: dict[str, Crashes] = {}
         self._seen_ms: dict[str, int] = {}
 
     @property
     def crashes(self) -> Mapping[str, Crashes]:
-        """Components that ended by themselves, or could not be started."""
+        """Components that ended by themselves, failed their own check, or could not be started."""
         return self._crashes
 
     @property
@@ -47,38 +48,41 @@ class Endings:
         """Components that a slow pass found stopped, and when first."""
         return self._seen_ms
 
-    def learn(self, change: Change, working: Collection[str]) -> str | None:
-        """Take a change; its app, None when it is none of ours. `working`: apps this node is at work on."""
+    def learn(self, change: Change) -> str | None:
+        """Take a change; its app, None when it is none of ours."""
         found = self._component(change.container)
         if found is None:
             return None
         app, name = found
         if change.state == RUNNING:
             self._seen_ms.pop(name, None)
-        if change.state is None:
+            self._restarting.discard(name)
+        if change.state is None or (change.ending is Ending.ASKED and name not in self._restarting):
             self._forget(name)
-        elif change.ending is Ending.ASKED:
-            if app not in working:
-                self._forget(name)
-        elif change.ending is not None:
-            before = self._crashes.get(name) if change.ending is Ending.ITSELF else None
-            self.ended(name, ran_ms=change.ran_ms, now_ms=change.at_ms, before=before)
-            self._counters.add(f"containers.health.ended.{change.ending.value}")
+        elif name in self._restarting:
+            pass  # its end is our own doing, and its next start is on its way
+        elif change.ending is not None or change.unhealthy:
+            before = self._crashes.get(name) if change.ending is not Ending.ENGINE else None
+            self._crashes[name] = after_end(
+                before, ran_ms=change.ran_ms or 0, now_ms=change.at_ms, stable_s=self._stable_s
+            )
+            how = "unhealthy" if change.ending is None else change.ending.value
+            self._counters.add(f"containers.health.ended.{how}")
             log.warning(
-                "container ended",
+                "container in trouble",
                 container=change.container,
-                by=change.ending.value,
+                ended_by=how,
                 in_a_row=self._crashes[name].count,
             )
         return app
 
-    def ended(self, name: str, *, ran_ms: int | None, now_ms: int, before: Crashes | None) -> None:
-        """It ended by its own doing; `ran_ms` None: nobody knows how long it ran."""
-        self._crashes[name] = after_end(before, ran_ms=ran_ms or 0, now_ms=now_ms, stable_s=self._stable_s)
+    def restarting(self, name: str) -> None:
+        """It is about to be stopped and started by us: that end says nothing."""
+        self._restarting.add(name)
 
-    def unhealthy(self, name: str, *, ran_ms: int | None, now_ms: int) -> None:
-        """Its own check failed, and it is started anew for that."""
-        self.ended(name, ran_ms=ran_ms, now_ms=now_ms, before=self._crashes.get(name))
+    def not_restarting(self, name: str) -> None:
+        """That came to nothing."""
+        self._restarting.discard(name)
 
     def not_started(self, name: str, now_ms: int) -> bool:
         """A start failed; whether that was the last try. It is tried again after the waits of a crash."""
@@ -104,6 +108,7 @@ class Endings:
     def _forget(self, name: str) -> None:
         self._crashes.pop(name, None)
         self._failed_starts.pop(name, None)
+        self._restarting.discard(name)
 
     def _component(self, container: str) -> tuple[str, str] | None:
         for app in self._installed():

@@ -86,9 +86,11 @@ class Healer:
         except Busy:
             return False  # the end of the operation wakes the next look
         except EngineUnreachable as error:
+            self._endings.not_restarting(action.identifier)
             self._wait(action, error)
             return False
         except TrionodeError as error:
+            self._endings.not_restarting(action.identifier)
             return await self._failed(action, error)
         self._endings.started(action.identifier)
         return True
@@ -96,9 +98,7 @@ class Healer:
     async def _start(self, action: StartContainer) -> None:
         name, identifier = container_name(action.identifier), action.identifier
         if action.again:
-            entry, now_ms = self._host.table.get(name), self._clock.now_ms()
-            ran_ms = now_ms - entry.started_ms if entry is not None and entry.started_ms else None
-            self._endings.unhealthy(identifier, ran_ms=ran_ms, now_ms=now_ms)
+            self._endings.restarting(identifier)
             await in_time(self._host.stop(name, self._stop_grace_s), self._limit_s, f"stop {identifier}")
         await in_time(self._host.start(identifier), self._limit_s, f"start {identifier}")
 

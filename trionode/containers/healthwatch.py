@@ -176,7 +176,7 @@ class HealthWatch:
     async def _listen(self, news: Subscription) -> None:
         async for event in news:
             if event.name == CONTAINER_CHANGED:
-                app = self._endings.learn(msgspec.convert(event.data, Change), self._working)
+                app = self._endings.learn(msgspec.convert(event.data, Change))
                 if app is not None and app not in self._working:
                     self._waiting_s.pop(app, None)
             else:

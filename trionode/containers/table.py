@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something about a container is different now. `state` None: it is gone; `before` None: it is new.
 
-    `ran_ms`: how long a container that ended had been running, None when that is not known.
+    `ran_ms`: how long one that ended or became unhealthy had been running, None when that is not known.
     """
 
     container: str
@@ -148,6 +148,7 @@ class ContainerTable:
             return None
         ended = old is not None and old.state in ALIVE and new.state not in ALIVE
         ending = (Ending.ASKED if new.asked_ms else Ending.ITSELF) if ended else None
+        began_ms = old.started_ms if old is not None and (ended or new.unhealthy) else 0
         return Change(
             container=name,
             app=new.app,
@@ -155,7 +156,7 @@ class ContainerTable:
             state=new.state,
             unhealthy=new.unhealthy,
             ending=ending,
-            ran_ms=at_ms - old.started_ms if old is not None and ended and old.started_ms else None,
+            ran_ms=at_ms - began_ms if began_ms else None,
             at_ms=at_ms,
         )
 
