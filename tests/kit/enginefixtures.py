@@ -110,7 +110,7 @@ def nothing_left(engine: TestEngine, engine_turn: None, tmp_path: Path) -> Itera
     folders = [tmp_path] if engine.folder is None else [tmp_path, engine.folder]
     watch = LeakWatch(engine.api, folders=folders)
     yield watch
-    left = watch.difference()
+    left = watch.settled()
     if left:
         try:
             watch.clean_up()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,15 @@ import firewall
 import msgspec
 from engineapi import EngineApi
 
-ENGINE_BRIDGE = re.compile(r"\btt[0-9a-f]{8}\b")
+OF_ENGINES = re.compile(
+    r"\btt[0-9a-f]{8}\b"
+    r"| :"
+    r"|-A (PREROUTING|OUTPUT) .*--dst-type LOCAL -j DOCKER$"
+    r"|-A FORWARD -j DOCKER[A-Z0-9-]*$"
+    r"|-A DOCKER[A-Z0-9-]* -j RETURN$"
+)
+"""Chains, what leads to them, and the bridges of test engines: other engines come and go meanwhile."""
+SETTLES_WITHIN_S = 5.0
 UNITS = Path("/etc/systemd/system")
 
 
@@ -37,8 +46,7 @@ def snapshot(
         "volume": [row["Name"] for row in api.volumes()],
         "mount": list(_mounts(folders)),
         "loop device": list(_loops(folders)),
-        # What names the bridge of a test engine belongs to that engine, and others may start meanwhile.
-        "firewall rule": [line for line in firewall.rules() if not ENGINE_BRIDGE.search(line)],
+        "firewall rule": _rules(),
         "crontab line": _crontab(),
         "mount unit": [str(path) for path in sorted(UNITS.glob("**/*.mount"))],
         "file": [line for path in files for line in _files(path)],
@@ -82,6 +90,15 @@ class LeakWatch:
     def difference(self) -> list[str]:
         return difference(self.before, self._look())
 
+    def settled(self) -> list[str]:
+        """The difference when it stays: the kernel lets go of a loop device a little after its mount."""
+        deadline = time.monotonic() + SETTLES_WITHIN_S
+        while left := self.difference():
+            if time.monotonic() > deadline or not all(line.startswith("left: loop") for line in left):
+                break
+            time.sleep(0.05)
+        return left
+
     def clean_up(self) -> None:
         """Removes what came since, so that the next test does not find it: it was reported already."""
         known = {kind: set(lines) for kind, lines in self.before.found.items()}
@@ -99,14 +116,14 @@ class LeakWatch:
         for line in _loops(self._folders):
             if line not in known["loop device"]:
                 subprocess.run(["losetup", "-d", f"/dev/{line.split()[0]}"], capture_output=True, check=False)
-        firewall.remove(
-            line
-            for line in firewall.rules()
-            if line not in known["firewall rule"] and not ENGINE_BRIDGE.search(line) and " -A " in line
-        )
+        firewall.remove(line for line in _rules() if line not in known["firewall rule"])
 
     def _look(self) -> Snapshot:
         return snapshot(self._api, folders=self._folders, files=self._files, images=self._images)
+
+
+def _rules() -> list[str]:
+    return [line for line in firewall.rules() if not OF_ENGINES.search(line)]
 
 
 def _under(path: str, folders: Sequence[Path]) -> bool:

@@ -92,7 +92,7 @@ def test_what_a_failed_test_left_does_not_meet_the_next(
     subprocess.run(["mount", "-o", "loop", disk, point], check=True)
     assert len(watch.difference()) > 5
     watch.clean_up()
-    assert watch.difference() == []
+    assert watch.settled() == []
 
 
 def test_everything_that_is_left_is_named(engine_api: EngineApi, engine_turn: None, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_everything_that_is_left_is_named(engine_api: EngineApi, engine_turn: No
         engine_api.remove_volume("kitvolume")
     assert [kind.split()[0] for kind in kinds] == ["file", "firewall", "loop", "mount", "volume"]
     (units / "app.mount").unlink()
-    assert watch.difference() == []
+    assert watch.settled() == []
 
 
 def alive(pid: int) -> bool:
