@@ -105,6 +105,29 @@ async def test_a_kill_at_any_moment_leaves_nothing_or_a_whole_volume(
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("command", ["fallocate", "mkfs.ext4", "mount"])
+@pytest.mark.parametrize("how", ["looked", "made again", "removed"])
+async def test_a_command_that_outlives_its_node_is_waited_for(
+    machine: DiskMachine, command: str, how: str
+) -> None:
+    with diskmachine.node(machine.folder, f"{diskmachine.SLOW}{command}") as node:
+        assert node.stdout is not None
+        await trio.to_thread.run_sync(node.stdout.readline)
+        node.kill()
+    assert machine.running() != []
+    disk = machine.new_disk()
+    if how == "looked":
+        assert await disk.volumes() == ()
+    elif how == "made again":
+        await disk.create_volume(REQUEST)
+    else:
+        await disk.remove_volume(NAME)
+    assert machine.running() == []
+    await disk.remove_volume(NAME)
+    assert machine.left() == []
+
+
+@pytest.mark.trio
 async def test_what_another_process_is_making_is_let_alone(machine: DiskMachine) -> None:
     with diskmachine.node(machine.folder, "finish") as node:
         assert node.stdout is not None
@@ -279,6 +302,12 @@ async def test_the_volume_of_another_node_on_the_same_disk_is_not_ours(machine: 
     (found,) = await theirs.volumes()
     assert (found.is_mounted, found.survives_reboot) == (True, True)
     assert set(neighbour.holds(NAME)) == {".stfolder", ".stignore", "appdata", "media", "start.conf"}
+    line = neighbour.crontab.read_text()
+    neighbour.wipe_lines()
+    assert await ours.volumes() == ()
+    await ours.remove_volume(NAME)
+    assert await theirs.is_mounted(NAME)
+    neighbour.crontab.write_text(line)
     neighbour.lose_mount(NAME)
     await ours.remove_volume(NAME)
     await theirs.mount(NAME)

@@ -1,7 +1,8 @@
 """A machine with a small data disk of its own, for tests of LinuxDisk: real image files, loops and mounts.
 
 The crontab is a file beside it, so that the machine's own stays untouched. Run as a program (`FOLDER STEP`)
-it makes a volume and stays at a step until it is killed; at `none` it goes through.
+it makes a volume and stays at a step until it is killed; at `none` it goes through, at
+`slow COMMAND` that command takes its time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ REQUEST = VolumeRequest(
     NAME, SIZE_GB, parse_container_data("r:/data|m:media:/media|f:start.conf:/etc/start.conf").mounts, True
 )
 WITHOUT_STOP = "none"
+SLOW = "slow "
 TOOLS = ("fallocate", "mkfs.ext4", "mount", "umount", "losetup")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -75,10 +77,16 @@ class FileCron:
         self._run = SystemRun()
         self.after: dict[str, Callable[[], Awaitable[None]]] = {}
         """By command: what happens when it has done its work."""
+        self.slow = ""
+        """A command that says when it begins, and takes its time."""
 
     async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         if words[0] == "crontab":
             done = self._cron(words[1], given)
+        elif words[0] == self.slow:
+            out = os.dup(1)
+            slowly = ("sh", "-c", f'echo there >&{out}; exec {out}>&-; sleep 0.4; exec "$@"', "sh", *words)
+            done = await self._run(*slowly, given=given, holding=[*holding, out])
         else:
             done = await self._run(*words, given=given, holding=holding)
         if words[0] in self.after and words[:2] != ("crontab", "-l"):
@@ -162,6 +170,18 @@ class DiskMachine:
         ).stdout
         return [" ".join(line.split()) for line in listed.splitlines() if f" {self.folder}/" in line]
 
+    def running(self) -> list[str]:
+        """Processes that work on it, besides this one."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().decode(errors="replace").replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
+            if f"{self.folder}/" in words:
+                found.append(words)
+        return found
+
     def holds(self, name: str) -> dict[str, str]:
         """What is in the volume: name -> mode, of files and folders."""
         root = self.apps / name
@@ -205,6 +225,8 @@ def _must(*words: str) -> None:
 async def _make(folder: Path, step: str) -> None:
     machine = DiskMachine(folder)
     machine.faults.hanging.add(step)
+    if step.startswith(SLOW):
+        machine.run.slow = step.removeprefix(SLOW)
     async with trio.open_nursery() as nursery:
         if step == WITHOUT_STOP:
             print("there", flush=True)
