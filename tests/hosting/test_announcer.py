@@ -59,7 +59,7 @@ class World:
             uptime_s=lambda: 12.5,
             links=lambda: self.links,
             known_names=lambda address: known if address == ME else (),
-            static_ip=True,
+            static_ip=lambda: True,
         )
 
     def broadcast_own(self, data: dict[str, Any]) -> Envelope:

@@ -51,6 +51,7 @@ class Announcer:
     `boot_settled`: opens when the boot decision is carried out, so that no app is announced which is
     about to be removed. `uptime_s`: the machine's uptime. `known_names(address)`: names the own log lists
     there, so that after a restart the apps that are gone are told too. `links`: how many peers there are.
+    `static_ip`: whether the own address is known to be a static one.
     """
 
     name = "announcer"
@@ -71,7 +72,7 @@ class Announcer:
         uptime_s: Callable[[], float],
         links: Callable[[], int] = lambda: 1,
         known_names: Callable[[str], Iterable[str]] = lambda address: (),
-        static_ip: bool = False,
+        static_ip: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._apps = apps
@@ -189,7 +190,7 @@ class Announcer:
                 "ip": address,
                 "broadcastedAt": stamp_ms,
                 "osUptime": self._uptime_s(),
-                "staticIp": self._static_ip,
+                "staticIp": self._static_ip(),
             }
         )
         self._announced = {app.name: app for app in apps}
