@@ -32,7 +32,7 @@ def filled(path: Path, **sizes: int) -> str:
 
     async def work() -> None:
         async with open_stores(StoreSettings(url=url), path.parent) as stores:
-            await fill(Side("", stores.events, stores.registry), **sizes)
+            await fill(Side("", stores.events, stores.registry, stores.local), **sizes)
 
     path.parent.mkdir(exist_ok=True)
     trio.run(work)

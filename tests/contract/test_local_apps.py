@@ -11,9 +11,18 @@ from bson import ObjectId
 from mongoserver import Databases
 
 from trionode.config.tree import StoreSettings
+from trionode.containers import operatorstops, records, tampering
 from trionode.errors import StoreError
 from trionode.registry.rows import CurrentSpec
-from trionode.store.localapps import LocalAppStore, MemoryLocalApps, SqliteLocalApps, open_sqlite_local
+from trionode.store.localapps import (
+    LOCAL_META,
+    LocalAppStore,
+    MemoryLocalApps,
+    SqliteLocalApps,
+    copy_local,
+    held_locally,
+    open_sqlite_local,
+)
 from trionode.store.mongo.connection import open_mongo
 from trionode.store.mongo.localapps import MongoLocalApps
 from trionode.store.open import LOCAL_FILE_NAME, open_stores
@@ -140,3 +149,21 @@ async def test_documents_of_the_other_node(mongo: Databases) -> None:
             "hash",
             "height",
         ]
+
+
+async def test_apps_are_copied_with_all_that_belongs_to_them(store: LocalAppStore) -> None:
+    source = MemoryLocalApps()
+    for name in ("shop", "base"):
+        await source.put(row(name))
+    for key in LOCAL_META:
+        await source.put_meta(key, f'["{key}"]')
+    await store.put(row("shop", 7))
+    await store.put(row("stranger"))
+    for _ in range(2):
+        await copy_local(source, store)
+        assert await held_locally(store) == await held_locally(source)
+    assert len(await held_locally(source)) == 2 + len(LOCAL_META)
+
+
+async def test_what_moves_with_the_apps_is_named_alike_everywhere() -> None:
+    assert {records.KEY, operatorstops.META, tampering.KEY} == set(LOCAL_META)

@@ -23,6 +23,7 @@ from trionode.registry.changes import (
 )
 from trionode.registry.rows import ChainMessageRow, CurrentSpec, HashRow, PermanentRow, TemporaryRow
 from trionode.store.copying import Side
+from trionode.store.localapps import MemoryLocalApps
 from trionode.store.memory import MemoryStore
 from trionode.store.registry_memory import MemoryRegistryStore
 
@@ -32,7 +33,7 @@ LATER_MS = 4_200_000_000_000
 
 
 def side(name: str) -> Side:
-    return Side(name, MemoryStore(), MemoryRegistryStore())
+    return Side(name, MemoryStore(), MemoryRegistryStore(), MemoryLocalApps())
 
 
 def signed(number: int) -> Signed:
@@ -162,3 +163,6 @@ async def fill(target: Side, *, nodes: int = 40, payments: int = 50, messages: i
         ]
     )
     await registry.put_meta("hashSyncVersion", "1")
+    if target.local is not None:
+        await target.local.put(CurrentSpec.of(message(messages - 1)))
+        await target.local.put_meta("installRecords", '[{"app":"AppA","phase":"installed"}]')

@@ -59,6 +59,7 @@ async def test_all_of_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
         "chain_messages": 2,
         "block_hashes": 5,
         "values": 4,
+        "local_apps": 2,
     }
     assert told[-1] == ("specifications", 10, 10)
     assert await target.log.get_meta(copying.MARKER) == "finished"

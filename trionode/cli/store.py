@@ -162,7 +162,7 @@ async def _side(settings: StoreSettings, folder: Path) -> AsyncIterator[Side]:
     if settings.mongo_prefix and "://" in settings.url:
         name += f" (prefix {settings.mongo_prefix})"
     async with open_stores(settings, folder) as stores:
-        yield Side(name, stores.events, stores.registry)
+        yield Side(name, stores.events, stores.registry, stores.local)
 
 
 # Doing it

@@ -14,6 +14,7 @@ import msgspec
 from trionode.containers.actions import Progress, Spec
 from trionode.containers.engine import Credentials, EngineError, EngineInfo, NotFound
 from trionode.containers.lifecycleports import Workbench
+from trionode.containers.logins import Logins
 from trionode.lifecycle.names import containers_of
 from trionode.plans.createoptions import CreateOptions, create_options, may_burst
 from trionode.plans.environment import (
@@ -28,12 +29,9 @@ from trionode.plans.environment import (
 from trionode.plans.logs import Collector, HostIdentity, LogFile, LogShipping, collector_of, plan_log
 from trionode.plans.networks import NetworkState, network_name, next_free_address
 from trionode.plans.parts import Part
-from trionode.plans.problem import refuse
 from trionode.plans.requirements import NodeFacts
 from trionode.wire.address import split_address
 
-SECRETS_VERSION = 7
-"""In this version secrets and registry logins are encrypted one by one; later all of the app is."""
 SHORTEST_SECRET = 4
 
 
@@ -162,16 +160,8 @@ def _identity(facts: NodeFacts) -> HostIdentity | None:
 
 
 async def credentials_of(bench: Workbench, job: Job, part: Part) -> Credentials | None:
-    """The login at the registry of its image. Raises PlanError, without the text."""
-    text = part.credentials
-    if not text:
-        return None
-    if job.spec.get("version") == SECRETS_VERSION:
-        text = await bench.secrets.clear(text, app=job.app)
-    username, separator, password = text.strip().partition(":")
-    if not separator or not username:
-        refuse(f"The registry login of {part.identifier} is not of the form user:password.")
-    return Credentials(username, password)
+    """The login at the registry of its image. Raises PlanError or HostError, without the text."""
+    return await Logins(bench.secrets, lambda app: job.spec.get("version")).of(part)
 
 
 def cleaned(error: EngineError, texts: Iterable[str]) -> EngineError:

@@ -52,6 +52,7 @@ from trionode.registry.changes import (
     UpdateHashes,
 )
 from trionode.registry.rows import HashRow, PermanentRow
+from trionode.store.localapps import LOCAL_KIND, LocalAppStore, copy_local, held_locally
 from trionode.store.port import Store
 from trionode.store.registry_port import RegistryStore
 
@@ -70,11 +71,12 @@ Progress = Callable[[str, int, int], None]
 
 
 class Side(msgspec.Struct, frozen=True):
-    """The two stores of a node."""
+    """The stores of a node. `local`: what is installed here, None where that does not matter."""
 
     name: str
     log: Store
     registry: RegistryStore
+    local: LocalAppStore | None = None
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -121,6 +123,8 @@ async def copy(source: Side, target: Side, *, now_ms: int, progress: Progress) -
     await _claim(source, target)
     await _copy_log(source.log, target.log, now_ms, progress)
     await _copy_registry(source.registry, target.registry, now_ms, progress)
+    if source.local is not None and target.local is not None:
+        await copy_local(source.local, target.local)
     compared = await compare(source, target, now_ms=now_ms)
     if all(kind.is_equal for kind in compared):
         await target.log.put_meta(MARKER, "finished")
@@ -139,7 +143,10 @@ async def compare(source: Side, target: Side, *, now_ms: int) -> Sequence[Compar
 
 async def tallies(side: Side, until_ms: int) -> Mapping[str, Tally]:
     """A tally of every kind, without what expires before `until_ms`."""
-    made = {kind: Tally() for kind in (*LOG_KINDS.values(), *REGISTRY_KINDS)}
+    made = {kind: Tally() for kind in (*LOG_KINDS.values(), *REGISTRY_KINDS, LOCAL_KIND)}
+    if side.local is not None:
+        for row_or_value in await held_locally(side.local):
+            made[LOCAL_KIND].add(row_or_value)
     async for row in side.log.load():
         if row.expire_at_ms > until_ms:
             made[LOG_KINDS[type(row)]].add(_without_id(row))
@@ -188,7 +195,10 @@ async def _claim(source: Side, target: Side) -> None:
     """Mark the target as being filled, unless it has a life of its own."""
     if await target.log.get_meta(MARKER) == UNFINISHED:
         return
-    refuse_filled(target.name, await target.log.counts() | await target.registry.counts())
+    held = await target.log.counts() | await target.registry.counts()
+    if target.local is not None:
+        held[LOCAL_KIND] = len(await target.local.rows())
+    refuse_filled(target.name, held)
     await target.log.put_meta(MARKER, UNFINISHED)
 
 

@@ -20,6 +20,10 @@ from trionode.registry.rows import CurrentSpec
 from trionode.store.registry_schema import CURRENT_COLUMNS, current_row, text_value
 from trionode.store.sqlite_file import Schema, SqliteFile
 
+LOCAL_KIND: Final = "local_apps"
+LOCAL_META: Final = ("installRecords", "operatorStops", "tamperingEvents")
+"""The named values that move with the apps."""
+
 
 class LocalAppStore(Protocol):
     """Rows by name, and named values."""
@@ -47,6 +51,32 @@ class LocalAppStore(Protocol):
     async def aclose(self) -> None:
         """Close; a second call does nothing."""
         ...
+
+
+async def held_locally(store: LocalAppStore) -> list[CurrentSpec | tuple[str, str]]:
+    """Everything that moves with the apps: rows, and named values."""
+    held: list[CurrentSpec | tuple[str, str]] = list(await store.rows())
+    for key in LOCAL_META:
+        value = await store.get_meta(key)
+        if value is not None:
+            held.append((key, value))
+    return held
+
+
+async def copy_local(source: LocalAppStore, target: LocalAppStore) -> None:
+    """Make `target` hold what `source` holds; repeated, it writes nothing twice."""
+    wanted, there = await held_locally(source), await held_locally(target)
+    names = {row.name for row in wanted if isinstance(row, CurrentSpec)}
+    for row in there:
+        if isinstance(row, CurrentSpec) and row.name not in names:
+            await target.delete(row.name)
+    for held in wanted:
+        if held in there:
+            continue
+        if isinstance(held, CurrentSpec):
+            await target.put(held)
+        else:
+            await target.put_meta(*held)
 
 
 class MemoryLocalApps:
