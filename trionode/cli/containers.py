@@ -134,7 +134,11 @@ def plan(api: str | None, as_json: bool) -> None:
         )
         for action in actions
     ]
-    table(("action", "what", "because"), rows, title=f"{len(actions)} actions")
+    table(
+        ("action", "what", "because"),
+        rows,
+        title=f"{len(actions)} {'action' if len(actions) == 1 else 'actions'}",
+    )
 
 
 @command.command()

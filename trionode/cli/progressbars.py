@@ -13,6 +13,9 @@ from trionode.cli.render import plain, show_json
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+WHOLE_IMAGE = "Pulling from"
+"""Begins the one message about the whole image that is named like a layer."""
+
 
 def show_progress(messages: Iterator[dict[str, Any]], *, as_json: bool) -> str:
     """Show everything as it comes; the sentence it ended with. Raises what `last_answer` raises."""
@@ -74,9 +77,15 @@ class _Bars:
 
         text, layer = plain(str(message.get("status", ""))), message.get("id")
         if layer is None:
+            for task in self._layers.values():  # the image is here: the next step has begun
+                self._bars.remove_task(task)
+            self._layers.clear()
             self._bars.console.print(Text(text))
             return
         name = plain(str(layer))
+        if text.startswith(WHOLE_IMAGE):
+            self._bars.console.print(Text(text))
+            return
         if name not in self._layers:
             self._layers[name] = self._bars.add_task(Text(name).markup, total=None, step="")
         sizes = message.get("progressDetail") or {}

@@ -71,7 +71,8 @@ def send_to_all(call: Call, command: str, target: str, *parameters: str) -> Answ
     targets = _nodes_of(call, app_of(target))
     path = "/".join(("/apps", command, quote(target, safe=""), *parameters))
     desk.fan_out(targets, path, call.headers.get("zelidauth", ""))
-    return success(f"{target} queried for global {command} on {len(targets)} nodes")
+    nodes = "1 node" if len(targets) == 1 else f"{len(targets)} nodes"
+    return success(f"{target} queried for global {command} on {nodes}")
 
 
 def _nodes_of(call: Call, app: str) -> list[Target]:
