@@ -9,10 +9,11 @@ image is removed while the record of another app names it. It holds no secrets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
+import trio
 
 from trionode.plans.parts import Part
 from trionode.runtime.logs import get_logger
@@ -56,6 +57,7 @@ class InstallRecords:
     def __init__(self, store: LocalAppStore) -> None:
         self._store = store
         self._records: dict[str, AppRecord] = {}
+        self._turn = trio.Lock()
 
     async def load(self) -> None:
         """Read them. Raises StoreError. What cannot be understood is dropped with a line in the log."""
@@ -88,19 +90,27 @@ class InstallRecords:
 
     async def put(self, record: AppRecord) -> None:
         """Add a record, or replace that of the app."""
-        await self._keep({**self._records, record.app: record})
+        await self._change(record.app, lambda _: record)
 
     async def enter(self, app: str, phase: Phase) -> None:
         """The app's record is in another phase now; without one nothing happens."""
-        record = self._records.get(app)
-        if record is not None and record.phase != phase:
-            await self.put(msgspec.structs.replace(record, phase=phase))
+        await self._change(
+            app, lambda known: None if known is None else msgspec.structs.replace(known, phase=phase)
+        )
 
     async def forget(self, app: str) -> None:
         """Nothing of the app is left."""
-        if app in self._records:
-            await self._keep({name: record for name, record in self._records.items() if name != app})
+        await self._change(app, lambda _: None)
 
-    async def _keep(self, records: dict[str, AppRecord]) -> None:
-        await self._store.put_meta(KEY, msgspec.json.encode(list(records.values())).decode())
-        self._records = records
+    async def _change(self, app: str, change: Callable[[AppRecord | None], AppRecord | None]) -> None:
+        """One change at a time: a removal by force may go on beside another operation."""
+        async with self._turn:
+            before = self._records.get(app)
+            after = change(before)
+            if after == before:
+                return
+            records = {name: record for name, record in self._records.items() if name != app}
+            if after is not None:
+                records[app] = after
+            await self._store.put_meta(KEY, msgspec.json.encode(list(records.values())).decode())
+            self._records = records
