@@ -194,6 +194,7 @@ class Containers:
             rng=parts.rng,
             host_service_ip=settings.services.host_info_address,
             enterprise_owners=tuple(settings.enterprise.owners),
+            outside=seams.outside,
         )
 
     def _compose_host(self, parts: ContainerParts) -> None:

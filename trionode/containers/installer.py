@@ -29,6 +29,7 @@ from trionode.containers.part_steps import (
     local_image,
 )
 from trionode.containers.records import AppRecord, Phase, records_of
+from trionode.containers.selftests import SelfTestStep
 from trionode.containers.steps import Ladder, Step, in_limit
 from trionode.errors import TrionodeError
 from trionode.plans.networkwith import refused_link
@@ -96,6 +97,8 @@ class Installer:
             await self.climb(ladder, self._app_steps(job))
             for part in job.parts:
                 await self.climb(ladder, self._new_part(job, part))
+            for part in job.parts if test else ():
+                await self.climb(ladder, [SelfTestStep(self._bench, job, part)])
             ladder.at = "record"
             if not test:
                 await self._bench.records.enter(app, "installed")

@@ -15,6 +15,7 @@ from trionode.containers.actions import Spec
 from trionode.containers.disk import Disk, Firewall
 from trionode.containers.engine import Credentials, Engine
 from trionode.containers.installedapps import InstalledApps
+from trionode.containers.outside import JsonSource
 from trionode.containers.records import InstallRecords
 from trionode.plans.environment import Fetched
 from trionode.plans.problem import refuse
@@ -120,7 +121,7 @@ class Workbench(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an operation works with.
 
     `host_service_ip`: of the service containers ask about their node. `enterprise_owners`: whose containers
-    may use spare CPU. `rng` draws subnets.
+    may use spare CPU. `rng` draws subnets. `outside` asks apps under test that can test themselves.
     """
 
     engine: Engine
@@ -143,3 +144,4 @@ class Workbench(msgspec.Struct, frozen=True, kw_only=True):
     rng: random.Random
     host_service_ip: str = ""
     enterprise_owners: tuple[str, ...] = ()
+    outside: JsonSource | None = None
