@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from trionode.containers.engine import Conflict, ContainerRow, Engine, EngineError, Image, NotFound
+from trionode.containers.memory_objects import familiar
 from trionode.containers.operations import Operations
 from trionode.containers.records import AppRecord
 from trionode.plans import labels
@@ -105,7 +106,7 @@ class Pruner:
             record.app
             for record in self._records.all()
             for part in record.parts
-            if part.image and part.image in image.tags
+            if part.image and familiar(part.image) in image.tags
         }
         in_use = any(row.image_id == image.id or row.image in image.tags for row in containers)
         return EngineObject(Kind.IMAGE, image.id, frozenset(apps), in_use=in_use)
