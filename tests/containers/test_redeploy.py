@@ -8,7 +8,7 @@ import pytest
 import trio
 from appworld import AppWorld, Life, app, part, settled, shop
 
-from trionode.containers.appactions import Held
+from trionode.containers.appactions import HELD
 from trionode.containers.imageregistry import ImageFault
 from trionode.plans.redeploy import Depth, PartChange, UpdatePlan, plan_update
 
@@ -202,8 +202,14 @@ async def test_a_component_that_fails_is_left_to_health(autojump_clock: trio.abc
 async def test_backups_are_not_disturbed(autojump_clock: trio.abc.Clock) -> None:
     world = AppWorld()
     life = await with_shop(world)
-    with life.operations.holding("shop"), pytest.raises(Held, match="backed up"):
-        await life.actions.redeploy("shop", hard=False, reason="the test")
+    before = await world.everything()
+    with life.operations.holding("shop"):
+        outcome = await life.actions.redeploy("shop", hard=False, reason="the test")
+    assert (outcome.ok, outcome.step) == (False, HELD)
+    with life.operations.holding("web_shop"):
+        outcome = await life.actions.redeploy_component("web_shop", hard=False, reason="the test")
+    assert (outcome.ok, outcome.step) == (False, HELD)
+    assert await world.everything() == before
 
 
 @pytest.mark.parametrize("at_s", [5.0, 30.5])

@@ -24,6 +24,8 @@ from trionode.plans.redeploy import STRUCTURE_VERSION, Depth, UpdatePlan
 from trionode.runtime.logs import get_logger
 
 SILENT = NoProgress()
+HELD = "held"
+"""The step of a redeploy that a backup or restore does not allow."""
 BROKEN_OFF = Outcome(False, "it was broken off: the app is being removed by force", "broken off")
 
 log = get_logger("containers.actions")
@@ -133,7 +135,8 @@ class AppLifecycle:
 
     async def redeploy(self, app: str, *, hard: bool, reason: str, progress: Progress = SILENT) -> Outcome:
         """See `AppActions.redeploy`."""
-        self._refuse_held(app)
+        if (held := self._held(app)) is not None:
+            return held
         installed = await self._bench.installed.opened(app)
         current = await self._bench.specs.in_force(app) or installed
         if self._bench.installed.get(app) is None or current is None:
@@ -156,7 +159,8 @@ class AppLifecycle:
         spec = None if app is None else await self._bench.installed.opened(app)
         if app is None or spec is None:
             return Outcome(False, f"there is no component {identifier} here", "check")
-        self._refuse_held(app, identifier)
+        if (held := self._held(app, identifier)) is not None:
+            return held
         with self._operations.doing(Work.HARD_REDEPLOY if hard else Work.SOFT_REDEPLOY, app):
             log.info("redeploying component", component=identifier, reason=reason, hard=hard)
             outcome = await self._breakable(
@@ -206,7 +210,8 @@ class AppLifecycle:
                 return await self.remove(app, reason=reason, force=True, progress=progress)
             case Depth.ROW:
                 return await self._update_row(spec, plan)
-        self._refuse_held(app)
+        if (held := self._held(app)) is not None:
+            return held
         hard = plan.depth is Depth.HARD
         parts = {change.identifier: change.depth is Depth.HARD for change in plan.parts} or None
         with self._operations.doing(Work.HARD_REDEPLOY if hard else Work.SOFT_REDEPLOY, app):
@@ -270,20 +275,10 @@ class AppLifecycle:
             None,
         )
 
-    def _refuse_held(self, *names: str) -> None:
-        """Raise Held when a backup or restore works on any of them."""
-        held = [name for name in names if name in self._operations.held]
-        if held:
-            raise Held(held[0])
-
-
-class Held(TrionodeError):
-    """A backup or restore works on the app."""
-
-    code = "held"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is being backed up or restored", remedy="wait until that is over")
+    def _held(self, *names: str) -> Outcome | None:
+        """Why they have to be let alone: a backup or restore works on one of them."""
+        name = next((name for name in names if name in self._operations.held), None)
+        return None if name is None else Outcome(False, f"{name} is being backed up or restored", HELD)
 
 
 def _has_other_parts(installed: Spec, current: Spec) -> bool:
