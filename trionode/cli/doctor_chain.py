@@ -36,7 +36,7 @@ async def daemon(patient: Patient) -> Sequence[Finding]:
         found = await patient.daemon.call("getblockchaininfo", fresh=True)
         info = await patient.daemon.call("getinfo")
     except ChainError as error:
-        return [fail("daemon", f"{where}: {error.message}", error.remedy or _START_DAEMON)]
+        return [fail("daemon", error.message, error.remedy or _START_DAEMON)]
     if not isinstance(found, dict) or not isinstance(info, dict):
         return [fail("daemon", f"{where} does not answer like fluxd", _START_DAEMON)]
     blocks, headers = _int(found, "blocks"), max(_int(found, "headers"), _int(found, "blocks"))
@@ -65,21 +65,32 @@ async def benchmark(patient: Patient) -> Sequence[Finding]:
         info = await patient.bench.call("getinfo")
     except ChainError as error:
         if settings.node.address:
-            said = f"{where}: {error.message}; the address is that of node.address"
+            said = f"{error.message}; the address is that of node.address"
             return [warn(name, said, error.remedy or _START_BENCH)]
-        return [fail(name, f"{where}: {error.message}", error.remedy or _START_BENCH)]
+        return [fail(name, error.message, error.remedy or _START_BENCH)]
     if not isinstance(found, dict):
         return [fail(name, f"{where} does not answer like fluxbenchd", _START_BENCH)]
-    status, problem = str(found.get("status", "unknown")), found.get("error")
+    status, problem = str(found.get("status") or await _bench_state(patient)), found.get("error")
     version = str(info.get("version", "")) if isinstance(info, dict) else ""
     least = settings.network.minimum_bench_version
-    evidence = f"{where}, version {version or 'unknown'}, {status}"
+    evidence = f"{where}, version {version or 'unknown'}, {status or 'no result'}"
+    if not status:
+        return [warn(name, f"{where}, says nothing of its result", "see fluxbench-cli getstatus")]
     if status not in TIERS:
         said = f"{evidence}{f': {problem}' if problem else ''}"
         return [fail(name, said, "run the benchmark again: fluxbench-cli restartnodebenchmarks")]
     if version and _numbers(version) < _numbers(least):
         return [fail(name, f"{evidence}: {least} is asked for", "update fluxbenchd")]
     return [ok(name, evidence)]
+
+
+async def _bench_state(patient: Patient) -> str:
+    """What it says of itself when its results do not."""
+    try:
+        found = await patient.bench.call("getstatus")
+    except ChainError:
+        return ""
+    return str(found.get("benchmarking") or "") if isinstance(found, dict) else ""
 
 
 async def key(patient: Patient) -> Sequence[Finding]:

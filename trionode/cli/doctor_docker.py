@@ -33,7 +33,7 @@ async def docker(patient: Patient) -> Sequence[Finding]:
                 "start it (systemctl start docker), see that this user may use its socket, "
                 "or set hosting.engine_url"
             )
-            return [fail("Docker", f"{hosting.engine_url}: {error.message}", remedy)]
+            return [fail("Docker", error.message, remedy)]
         rows = await engine.containers()
         return [
             *_engine(about),

@@ -117,7 +117,13 @@ def _run(
     everywhere: bool = False,
 ) -> None:
     given = {**query, "global": "true"} if everywhere else query
-    said = show_progress(last_answer(stream_objects(node, path, given, zelidauth=session)), as_json=as_json)
+    try:
+        said = show_progress(
+            last_answer(stream_objects(node, path, given, zelidauth=session)), as_json=as_json
+        )
+    except KeyboardInterrupt:
+        click.echo("the node goes on with what it began: see `trionode containers ls`", err=True)
+        raise
     if as_json:
         show_json({"status": "success", "message": said}, compact=True)
     else:
