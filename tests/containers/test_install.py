@@ -300,3 +300,15 @@ async def test_a_slow_reader_loses_messages_but_not_the_last(autojump_clock: tri
     chunks = [chunk async for chunk in stream.chunks()]
     assert len(chunks) == 5
     assert chunks[-1] == b'{"ok":true,"problem":"","step":""}'
+
+
+async def test_an_image_that_was_here_before_stays_after_a_rollback(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    async with world.engine.pull("library/db:1") as messages:
+        async for _ in messages:
+            pass
+    before = await world.everything()
+    world.engine.fail_next("start")
+    assert not (await life.actions.install(app("late", part("db")), reason="the test")).ok
+    assert await world.everything() == before

@@ -236,3 +236,22 @@ async def test_a_removal_that_was_killed_is_finished(call: str, autojump_clock: 
     later = await world.life()
     assert later.installed.get("shop") is None
     assert await world.everything() == before
+
+
+async def test_an_image_stays_for_an_app_whose_container_is_missing(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await with_shop(world)
+    world.engine.vanish("fluxcore_base")
+    assert (await life.actions.remove("shop", reason="the test")).ok
+    assert [image.tags for image in await world.engine.images()] != []
+    assert (await life.actions.recreate("base", "core_base", keeps_volume=True, start=True)).ok
+    assert ("pull", "library/web:1") not in list(world.engine.actions)[-3:]
+
+
+async def test_an_image_without_a_record_stays_for_the_row(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await with_shop(world)
+    world.engine.vanish("fluxcore_base")
+    await life.records.forget("base")
+    assert (await life.actions.remove("shop", reason="the test")).ok
+    assert len(await world.engine.images()) == 1

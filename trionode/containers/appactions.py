@@ -275,9 +275,12 @@ class AppLifecycle:
             None,
         )
 
-    def _held(self, *names: str) -> Outcome | None:
-        """Why they have to be let alone: a backup or restore works on one of them."""
-        name = next((name for name in names if name in self._operations.held), None)
+    def _held(self, app: str, identifier: str | None = None) -> Outcome | None:
+        """Why it has to be let alone: a backup or restore works on the app, or on (this) part of it."""
+        held = self._operations.held
+        parts = {name for name in held if name.partition("_")[2] == app}
+        wanted = parts if identifier is None else parts & {identifier}
+        name = app if app in held else min(wanted, default=None)
         return None if name is None else Outcome(False, f"{name} is being backed up or restored", HELD)
 
 
