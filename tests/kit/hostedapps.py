@@ -8,13 +8,16 @@ from typing import Any
 import trio
 
 from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
+from trionode.containers.geolocation import Located
 from trionode.containers.installedapps import InstalledApps
 from trionode.containers.memory import MemoryEngine
 from trionode.containers.memory_objects import RegistryImage
 from trionode.containers.memorydisk import MemoryDisk
 from trionode.containers.operations import Operations, Work
 from trionode.containers.operatorstops import OperatorStops
+from trionode.containers.portwatch import PortStatus
 from trionode.containers.present import PlannedAction
+from trionode.containers.spawner import SpawnerStatus
 from trionode.containers.tampering import TamperingLog
 from trionode.lifecycle.names import container_name
 from trionode.plans.crashes import Crashes
@@ -167,6 +170,28 @@ class FakeLists:
         return self.found
 
 
+class FakeNode:
+    """`PlacePort`."""
+
+    def __init__(self) -> None:
+        self.located: Located | None = None
+
+
+class Told:
+    """Whatever has a status."""
+
+    def __init__(self, status: Any) -> None:
+        self.status = status
+
+
+class FakeSpawning:
+    """`SpawningPort`: a spawner that waits, ports that are in order."""
+
+    def __init__(self) -> None:
+        self.spawner = Told(SpawnerStatus("waiting", "", None, 0, 0, 0, 0, (), ()))
+        self.ports = Told(PortStatus((), None, "", 0.0))
+
+
 class HostedApps:
     """`api.containersport.ContainersPort` in memory."""
 
@@ -182,6 +207,8 @@ class HostedApps:
         self.health = FakeHealth()
         self.lists = FakeLists()
         self.tampering = TamperingLog(store, bus, Counters(), clock)
+        self.node = FakeNode()
+        self.spawning = FakeSpawning()
         self.actions_planned: tuple[PlannedAction, ...] = ()
         self._subnet = 1
 

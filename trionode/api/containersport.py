@@ -13,8 +13,11 @@ from trionode.config.tree import ResourceSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
+from trionode.containers.geolocation import Located
 from trionode.containers.operations import Operations
+from trionode.containers.portwatch import PortStatus
 from trionode.containers.present import PlannedAction
+from trionode.containers.spawner import SpawnerStatus
 from trionode.containers.tampering import TamperingEvent
 from trionode.hosting.port import AppHost
 from trionode.lifecycle.local import InstalledApp
@@ -94,6 +97,38 @@ class HealthPort(Protocol):
         ...
 
 
+class PlacePort(Protocol):
+    """What this node is (`containers.nodeview.NodeView`)."""
+
+    @property
+    def located(self) -> Located | None:
+        """Where it is, None before that was found out."""
+        ...
+
+
+class SpawnerPort(Protocol):
+    """`containers.spawner.Spawner`."""
+
+    @property
+    def status(self) -> SpawnerStatus: ...
+
+
+class PortTestsPort(Protocol):
+    """`containers.portwatch.PortAvailability`."""
+
+    @property
+    def status(self) -> PortStatus: ...
+
+
+class SpawningPort(Protocol):
+    """Choosing apps and testing ports (`containers.spawning.Spawning`)."""
+
+    @property
+    def spawner(self) -> SpawnerPort: ...
+    @property
+    def ports(self) -> PortTestsPort: ...
+
+
 class ContainersPort(Protocol):
     """The containers of this node."""
 
@@ -117,6 +152,10 @@ class ContainersPort(Protocol):
     def tampering(self) -> TamperingPort: ...
     @property
     def health(self) -> HealthPort: ...
+    @property
+    def node(self) -> PlacePort: ...
+    @property
+    def spawning(self) -> SpawningPort: ...
 
     async def present_plan(self) -> Sequence[PlannedAction]:
         """What would be done right now, without doing it. Raises HostError."""

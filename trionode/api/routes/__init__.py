@@ -21,6 +21,7 @@ from trionode.api.routes import (
     operator,
     own,
     own_containers,
+    own_spawner,
     peers,
     registry,
     registry_info,
@@ -50,6 +51,7 @@ _DESCRIBED: tuple[Route, ...] = (
     *stream.ROUTES,
     *own.ROUTES,
     *own_containers.ROUTES,
+    *own_spawner.ROUTES,
 )
 
 ROUTES: tuple[Route, ...] = (*_DESCRIBED, *documents.routes(_DESCRIBED))

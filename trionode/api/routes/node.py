@@ -23,6 +23,7 @@ from trionode.api.route import (
 )
 from trionode.api.routes.containers import resources_document, running_documents, usage_document
 from trionode.chain.port import ChainRpc
+from trionode.containers.geolocation import Located
 from trionode.errors import ChainError
 
 DAY_S = 86_400
@@ -80,6 +81,17 @@ async def nothing_known(call: Call) -> Answer:
     return data(None)
 
 
+async def geolocation(call: Call) -> Answer:
+    """Null until it is known, which takes an engine: without one nothing depends on the place."""
+    located = _located(call)
+    return data(None if located is None else dict(located.document))
+
+
+def _located(call: Call) -> Located | None:
+    containers = call.context.containers
+    return None if containers is None else containers.node.located
+
+
 async def is_arcane(call: Call) -> Answer:
     try:
         found = await call.context.bench.call("getbenchmarks")
@@ -120,7 +132,7 @@ async def info(call: Call) -> Answer:
         nursery.start_soon(ask, "bench_info", context.bench, "getinfo")
         nursery.start_soon(ask, "bench_status", context.bench, "getstatus")
         nursery.start_soon(ask, "bench", context.bench, "getbenchmarks")
-    daemon = found["daemon"]
+    daemon, located = found["daemon"], _located(call)
     if isinstance(daemon, dict):
         daemon = {name: value for name, value in daemon.items() if name != "balance"}
     return data(
@@ -134,7 +146,7 @@ async def info(call: Call) -> Answer:
             },
             "flux": _flux_member(call),
             "apps": await _apps_member(call),
-            "geolocation": None,
+            "geolocation": None if located is None else dict(located.document),
             **await _hash_members(call),
         }
     )
@@ -156,7 +168,7 @@ async def _apps_member(call: Call) -> dict[str, Any]:
 
 
 def _flux_member(call: Call) -> dict[str, Any]:
-    context = call.context
+    context, located = call.context, _located(call)
     return {
         "version": context.settings.node.compatibility_version,
         "nodeJsVersion": None,
@@ -166,7 +178,7 @@ def _flux_member(call: Call) -> dict[str, Any]:
         "osVersion": platform.release(),
         "osPrettyName": platform.platform(),
         "ip": context.chain.own_address,
-        "staticIp": None,
+        "staticIp": None if located is None else located.has_static_ip,
         "upnp": False,
         "maxNumberOfIpChanges": None,
         "zelid": context.settings.node.operator_id,
@@ -236,7 +248,7 @@ ROUTES = (
         result=object_of(fluxTeamFluxID=STRING, fluxSupportTeamFluxID=STRING),
     ),
     Route("/flux/apiport", api_port, "Own API port", "node", cache_s=DAY_S, result=INTEGER),
-    Route("/flux/geolocation", nothing_known, "Where the node is; null until known", "node", cache_s=30),
+    Route("/flux/geolocation", geolocation, "Where the node is; null until known", "node", cache_s=30),
     Route("/flux/kadena", nothing_known, "Kadena address of the operator", "node", cache_s=30),
     Route("/flux/dosstate", dos_state, "Own penalty counter", "node", cache_s=30, result=DOS_STATE),
     Route(
