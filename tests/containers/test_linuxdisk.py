@@ -257,6 +257,21 @@ async def test_files_that_lay_where_a_volume_could_not_be_made_stay(machine: Dis
 
 
 @pytest.mark.trio
+async def test_a_folder_with_something_in_it_is_shown_an_empty_one_is_nothing(machine: DiskMachine) -> None:
+    (machine.apps / "fluxempty").mkdir()
+    (machine.apps / "fluxfull" / "appdata").mkdir(parents=True)
+    (machine.apps / "notes").mkdir()
+    disk = machine.new_disk()
+    (found,) = await disk.volumes()
+    assert (found.name, found.file, found.is_mounted) == ("fluxfull", "", False)
+    await disk.create_volume(VolumeRequest("fluxempty", SIZE_GB))
+    for name in ("fluxempty", "fluxfull"):
+        await disk.remove_volume(name)
+    (machine.apps / "notes").rmdir()
+    assert machine.left() == []
+
+
+@pytest.mark.trio
 async def test_a_volume_of_the_original_is_taken_over(machine: DiskMachine) -> None:
     disk = machine.new_disk()
     await disk.create_volume(REQUEST)

@@ -59,13 +59,17 @@ class DiskView:
         return [file for file in found if file is not None and volume_of_file(file) == name]
 
     def states(self, boots: Sequence[BootMount]) -> tuple[VolumeState, ...]:
-        """Every volume there is a file, a line or unit, or a folder of."""
+        """Every volume there is a file of, a line or unit, or a folder with something in it."""
         complete = {file.name: file.path for file in self.files(boots) if file.is_complete}
         lasting = {boot.name: boot.is_right for boot in boots if self._is_ours(boot)}
-        folders = [path.name for path in sorted(Path(self._apps_dir).glob("*")) if path.is_dir()]
-        names = dict.fromkeys([*complete, *lasting, *filter(is_volume_name, folders)])
+        names = dict.fromkeys([*complete, *lasting, *self._folders()])
         table = mounts.mounted()
         return tuple(self._state(n, complete.get(n, ""), table, lasting.get(n, False)) for n in names)
+
+    def _folders(self) -> list[str]:
+        """A mounted volume is never empty; an empty folder is nothing."""
+        paths = [path for path in sorted(Path(self._apps_dir).glob("*")) if is_volume_name(path.name)]
+        return [path.name for path in paths if path.is_dir() and any(path.iterdir())]
 
     def _state(
         self, name: str, file: str, table: Sequence[mounts.Mounted], survives_reboot: bool

@@ -129,12 +129,19 @@ class LinuxDisk:
     async def volumes(self) -> tuple[VolumeState, ...]:
         """See `Disk.volumes`. What a killed node left unfinished is cleared away first."""
         async with self._lock, self._step("volumes"):
-            for file in await self._view.settled_files(await self._boots.all()):
-                if not file.is_complete and not imagefiles.is_claimed(file.path):
-                    log.warning("a volume was not finished and is cleared away", volume=file.name)
-                    await self._undo(file.name, file.path)
             boots = await self._boots.all()
-        return self._view.states(boots)
+            left = [
+                file
+                for file in await self._view.settled_files(boots)
+                if not file.is_complete and not imagefiles.is_claimed(file.path)
+            ]
+            for file in left:
+                log.warning("a volume was not finished and is cleared away", volume=file.name)
+                await self._undo(file.name, file.path)
+            if left:
+                boots = await self._boots.all()
+            found = list(self._view.states(boots))
+        return tuple(found)
 
     async def is_mounted(self, name: str) -> bool:
         """See `Disk.is_mounted`."""
