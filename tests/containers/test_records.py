@@ -33,7 +33,6 @@ async def test_they_outlive_the_process() -> None:
     await later.load()
     assert later.get("shop") == AppRecord("shop", "removing", (WEB,))
     assert [record.app for record in later.unfinished()] == ["shop"]
-    assert later.users_of("library/web:1") == {"shop"}
     await later.forget("shop")
     await later.forget("shop")
     assert [record.app for record in later.all()] == ["base"]

@@ -134,9 +134,13 @@ async def local_image(bench: Workbench, image: str) -> str:
 
 
 async def drop_image(bench: Workbench, image: str, *, of: str) -> None:
-    """Remove an image unless another app was installed with it, or a container still uses it."""
-    if image_users(bench, image) - {of}:
+    """Remove an image unless another app is here with it, under whatever name, or a container uses it."""
+    found = await local_image(bench, image)
+    if not found:
         return
+    for name in images_of_others(bench, of):
+        if await local_image(bench, name) == found:
+            return
     try:
         await bench.engine.remove_image(image)
     except NotFound:
@@ -145,12 +149,13 @@ async def drop_image(bench: Workbench, image: str, *, of: str) -> None:
         log.info("image stays", image=image, why=error.message)
 
 
-def image_users(bench: Workbench, image: str) -> frozenset[str]:
-    """The apps an image is here for, those without a record too."""
-    rows = bench.installed.rows()
-    return bench.records.users_of(image) | {
-        row.name for row in rows if any(part.repotag == image for part in bench.installed.parts(row.name))
-    }
+def images_of_others(bench: Workbench, app: str) -> frozenset[str]:
+    """The images all other apps are made of: by their records, and by their rows when they have none."""
+    noted = {part.image for record in bench.records.all() if record.app != app for part in record.parts}
+    rows = [row.name for row in bench.installed.rows() if row.name != app]
+    return frozenset(noted).union(
+        *({part.repotag for part in bench.installed.parts(name)} for name in rows)
+    ) - {""}
 
 
 def _texts(credentials: Credentials | None) -> tuple[str, ...]:

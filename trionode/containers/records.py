@@ -80,14 +80,6 @@ class InstallRecords:
         """Operations that ended before they were through."""
         return tuple(record for record in self._records.values() if record.is_unfinished)
 
-    def users_of(self, image: str) -> frozenset[str]:
-        """The apps that were installed with an image."""
-        return frozenset(
-            record.app
-            for record in self._records.values()
-            if any(part.image == image for part in record.parts)
-        )
-
     async def put(self, record: AppRecord) -> None:
         """Add a record, or replace that of the app."""
         await self._change(record.app, lambda _: record)
