@@ -15,6 +15,7 @@ from trionode.containers.imageregistry import ImageFault
 from trionode.containers.memory_objects import RegistryImage
 from trionode.containers.operations import Busy, Work
 from trionode.containers.progress import ProgressStream
+from trionode.plans.createoptions import CreateOptions
 from trionode.registry.images import BlockLists
 
 pytestmark = pytest.mark.trio
@@ -312,3 +313,36 @@ async def test_an_image_that_was_here_before_stays_after_a_rollback(autojump_clo
     world.engine.fail_next("start")
     assert not (await life.actions.install(app("late", part("db")), reason="the test")).ok
     assert await world.everything() == before
+
+
+THEIRS = CreateOptions(
+    name="fluxdb_shop", app="", identifier="", image="library/web:1", hostname="", network="bridge"
+)
+
+
+async def test_a_container_of_that_name_is_let_alone(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    await world.engine.create(THEIRS)
+    before = await world.everything()
+    outcome = await life.actions.install(shop(), reason="the test")
+    assert outcome.step == "container db_shop"
+    assert await world.everything() == before
+
+
+async def test_so_is_one_that_comes_while_we_look(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    create = world.engine.create
+
+    async def too_late(options: CreateOptions) -> str:
+        if options.name == THEIRS.name:
+            await create(THEIRS)
+        return await create(options)
+
+    monkeypatch.setattr(world.engine, "create", too_late)
+    outcome = await life.actions.install(shop(), reason="the test")
+    assert outcome.step == "container db_shop"
+    assert world.engine.everything()["container"] == ("fluxcore_base", "fluxdb_shop")

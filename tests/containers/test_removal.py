@@ -255,3 +255,14 @@ async def test_an_image_without_a_record_stays_for_the_row(autojump_clock: trio.
     await life.records.forget("base")
     assert (await life.actions.remove("shop", reason="the test")).ok
     assert len(await world.engine.images()) == 1
+
+
+async def test_volumes_alone_are_found_by_their_names(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await with_shop(world)
+    for name in ("fluxweb_shop", "fluxdb_shop", "fluxworker_shop"):
+        world.engine.vanish(name)
+    await life.records.forget("shop")
+    await life.installed.delete("shop")
+    assert (await life.actions.remove("shop", reason="an orphan", force=True)).ok
+    assert sorted(world.disk.held) == ["fluxcore_base"]

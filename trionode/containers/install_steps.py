@@ -34,12 +34,13 @@ class NetworkStep:
         await guard(self._bench)
 
     async def _create(self, plan: CreateNetwork) -> None:
-        self._made = True
         for subnet in plan.subnets:
+            self._made = True
             try:
                 call = self._bench.engine.create_network(plan.network, subnet, self._job.app)
                 await to_the_end(call, self._bench.settings.call_grace_s)
             except Conflict:
+                self._made = False
                 continue  # somebody has that range: the next one
             return
         raise EngineError(

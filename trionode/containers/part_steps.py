@@ -229,6 +229,8 @@ class ContainerStep(PartStep):
         try:
             await to_the_end(self._bench.engine.create(options), self._bench.settings.call_grace_s)
         except EngineError as error:
+            if isinstance(error, Conflict):
+                self._begun = False  # somebody was faster: what is there is not ours
             raise cleaned(error, (*options.environment, *options.command)) from None
 
     async def undo(self) -> None:
