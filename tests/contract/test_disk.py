@@ -20,6 +20,11 @@ from trionode.containers.disk import CREATE_STEPS, REMOVE_STEPS, Disk, DiskError
 from trionode.containers.memorydisk import MemoryDisk
 from trionode.plans.volumes import GB, SpaceRules
 
+KILLS = [
+    *((step, "looked") for step in CREATE_STEPS),
+    *((step, how) for step in ("allocate", "verify", "finish") for how in ("made again", "removed")),
+]
+"""Where a node is killed, and what the next one does first."""
 HELD = {".stfolder", ".stignore", "appdata", "media", "start.conf"}
 
 
@@ -209,8 +214,7 @@ async def test_a_cancellation_at_any_step_leaves_nothing(machine: Machine, step:
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("step", CREATE_STEPS)
-@pytest.mark.parametrize("how", ["looked", "made again", "removed"])
+@pytest.mark.parametrize(("step", "how"), KILLS)
 async def test_what_a_killed_node_left_is_cleared_away_by_the_next(
     machine: Machine, step: str, how: str
 ) -> None:
