@@ -52,7 +52,7 @@ def writes_of(parts: list[Writes]) -> dict[str, list[Write]]:
 
 
 def after_another(*changes: Change) -> dict[str, list[Write]]:
-    left, _ = guarded(events_plan(changes, lambda row_id: row_id), AT_MS, {})
+    left, _ = guarded(events_plan(changes, lambda row_id: row_id), AT_MS, {}, 10)
     return writes_of(left)
 
 
@@ -131,7 +131,7 @@ def test_no_place_in_the_chain_is_taken_over() -> None:
     assert {"scannedheight", "zelappshashes", "zelappsmessages", "trionodeblockhashes"} <= {
         part.collection for part in parts
     }
-    left, dropped = guarded(parts, AT_MS, {})
+    left, dropped = guarded(parts, AT_MS, {}, 10)
     assert left == []
     assert sum(dropped.values()) == sum(len(part.writes) for part in parts)
 
@@ -140,22 +140,28 @@ def test_what_is_only_added_is_added() -> None:
     parts = registry_parts(
         AddHashes((PAID,)), AddPermanents((MESSAGE,)), ResolveHashes(("h",)), PutMeta("mine", "1")
     )
-    left, dropped = guarded(parts, AT_MS, {})
+    left, dropped = guarded(parts, AT_MS, {}, 10)
     assert writes_of(left) == writes_of(parts)
     assert dropped == {}
     assert isinstance(writes_of(left)["zelappsmessages"][0], Insert)
+
+
+def test_payments_of_blocks_that_are_read_again_come_with_them() -> None:
+    left, dropped = guarded(registry_parts(AddHashes((PAID,))), AT_MS, {}, PAID.height - 1)
+    assert left == []
+    assert dropped == {"zelappshashes": 1}
 
 
 @pytest.mark.parametrize(("here", "left"), [(None, 1), (9, 1), (10, 1), (11, 0)])
 def test_a_specification_never_replaces_one_of_a_greater_height(here: int | None, left: int) -> None:
     parts = registry_parts(PutCurrent(CurrentSpec("A", '{"name":"A"}', "h", 10)))
     assert current_names(parts) == ["A"]
-    found, _ = guarded(parts, AT_MS, {} if here is None else {"A": here})
+    found, _ = guarded(parts, AT_MS, {} if here is None else {"A": here}, 10)
     assert len(found) == left
 
 
 def test_the_list_of_specifications_is_not_emptied() -> None:
     parts = registry_parts(ClearCurrent(), PutCurrent(CurrentSpec("A", '{"name":"A"}', "h", 10)))
-    ((part,), dropped) = guarded(parts, AT_MS, {"B": 50})
+    ((part,), dropped) = guarded(parts, AT_MS, {"B": 50}, 10)
     assert [type(write) for write in part.writes] == [Replace]
     assert dropped == {"zelappsinformation": 1}

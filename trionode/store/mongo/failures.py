@@ -21,6 +21,7 @@ _REMEDIES = {
     13: "give the user of store.url the role readWrite on the databases of this node",
     18: "check user, password and authSource in store.url",
     8000: "check user, password and authSource in store.url",
+    100: "start the members of the replica set that are missing: a majority has to acknowledge",
     14031: "free some space on the disk of the database",
     11000: "see `trionode store check`: two documents share a key that must be unique",
     85: "see `trionode store check`: an index has other options than this program needs",

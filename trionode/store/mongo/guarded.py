@@ -37,9 +37,12 @@ def current_names(plan: Sequence[Writes]) -> list[str]:
 
 
 def guarded(
-    plan: Sequence[Writes], at_ms: int, current_heights: Mapping[str, int]
+    plan: Sequence[Writes], at_ms: int, current_heights: Mapping[str, int], scanned: int
 ) -> tuple[list[Writes], Mapping[str, int]]:
-    """What is left of a commit written down at `at_ms`; and how many writes were dropped, by collection."""
+    """What is left of a commit written down at `at_ms`; and how many writes were dropped, by collection.
+
+    The chain is read on from block `scanned`: payments beyond it come with their blocks, if they stand.
+    """
     dropped: Counter[str] = Counter()
     left: list[Writes] = []
     for part in plan:
@@ -48,6 +51,8 @@ def guarded(
         else:
             rule = _RULES.get(part.collection, _drop)
             writes = [write for before in part.writes if (write := rule(before, at_ms)) is not None]
+            if _place(part) == (HASHES.database, HASHES.collection):
+                writes = [write for write in writes if not _is_beyond(write, scanned)]
         dropped[part.collection] += len(part.writes) - len(writes)
         if writes:
             left.append(Writes(part.database, part.collection, writes))
@@ -110,6 +115,10 @@ def _payment(write: Write, at_ms: int) -> Write | None:
     """A new payment, or the mark that its message is there (which this commit brings)."""
     is_mark = isinstance(write, Update) and write.update.get("$set", {}).get("message") is True
     return write if is_mark or isinstance(write, Insert) else None
+
+
+def _is_beyond(write: Write, scanned: int) -> bool:
+    return isinstance(write, Insert) and int(write.document.get("height") or 0) > scanned
 
 
 def _new(write: Write, at_ms: int) -> Write | None:

@@ -80,7 +80,7 @@ def _signs(databases: Databases, kept: Kept) -> Iterator[str]:
         yield "another node stored locations"
     for part in kept.plan:
         if _is_at(part, SCANNED) and part.based_on is not None:
-            here = _scanned(databases)
+            here = scanned_height(databases)
             if here not in (part.based_on, *map(_height, part.writes)):
                 yield f"another node read the chain to block {here}"
 
@@ -98,7 +98,8 @@ def _is_at(part: Writes, place: Place) -> bool:
     return (part.database, part.collection) == (place.database, place.collection)
 
 
-def _scanned(databases: Databases) -> int:
+def scanned_height(databases: Databases) -> int:
+    """To which block the chain was read, by whomever."""
     found = _of(databases, SCANNED).find({"generalScannedHeight": {"$gte": 0}})
     return max((int(document["generalScannedHeight"]) for document in found), default=0)
 

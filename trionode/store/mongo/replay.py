@@ -25,7 +25,7 @@ from trionode.runtime.logs import get_logger
 from trionode.store.mongo.failures import codes, is_refusal, reason
 from trionode.store.mongo.guarded import current_names, guarded
 from trionode.store.mongo.journal import DATABASE, Databases, Journal, Kept
-from trionode.store.mongo.presence import signs_of_another
+from trionode.store.mongo.presence import scanned_height, signs_of_another
 from trionode.store.mongo.registry_plan import CURRENT, SCANNED
 from trionode.store.mongo.values import date
 from trionode.store.mongo.writes import Document, Insert, Write, Writes, operation, to_list
@@ -51,7 +51,8 @@ def finish(databases: Databases, scope: str, counters: Counters) -> None:
         plan: Sequence[Writes] = kept.plan
         signs = signs_of_another(databases, kept)
         if signs:
-            plan, dropped = guarded(plan, kept.at_ms, _current_heights(databases, plan))
+            heights = _current_heights(databases, plan)
+            plan, dropped = guarded(plan, kept.at_ms, heights, scanned_height(databases))
             counters.add("store.mongo.dropped_writes", sum(dropped.values()))
             log.warning(
                 "an interrupted commit is older than the work of another node: "
