@@ -25,14 +25,6 @@ CHECK_TIMEOUT_S = 5.0
 MAX_PORTS = 1000
 PARALLEL_CHECKS = 10
 PORT_RANGE = range(1, 65536)
-BANNED_PORTS = (
-    range(16100, 16300),
-    range(26100, 26300),
-    range(30000, 30100),
-    *(range(port, port + 1) for port in (8384, 27017, 22, 23, 25, 3389, 5900, 5800, 161, 512, 513, 5901)),
-    *(range(port, port + 1) for port in (3388, 4444, 123, 53)),
-)
-"""config.md §3 `bannedPorts`: no app may use them, so they are not tested."""
 
 
 async def check_node(call: Call) -> Answer:
@@ -104,7 +96,9 @@ async def check_app(call: Call) -> Answer:
     ports = _ports(call.body.get("ports"))
     if not _may_contact(call, ip):
         raise ApiFailure(f"Invalid ip: {ip[:60]!r}")
-    tested = [p for p in ports if p in PORT_RANGE and not any(p in banned for banned in BANNED_PORTS)]
+    # no app may use a banned port, so nobody listens there
+    banned = call.context.registry.constants.banned_ports
+    tested = [port for port in ports if port in PORT_RANGE and port not in banned]
     failed = await _closed_ports(call, ip, tested)
     if failed:
         first = next(port for port in tested if port in failed)
