@@ -15,6 +15,7 @@ from trionode.containers.imageregistry import ImageFault
 from trionode.containers.memory_objects import RegistryImage
 from trionode.containers.operations import Busy, Work
 from trionode.containers.progress import ProgressStream
+from trionode.containers.records import PartRecord
 from trionode.plans.createoptions import CreateOptions
 from trionode.registry.images import BlockLists
 
@@ -346,3 +347,32 @@ async def test_so_is_one_that_comes_while_we_look(
     outcome = await life.actions.install(shop(), reason="the test")
     assert outcome.step == "container db_shop"
     assert world.engine.everything()["container"] == ("fluxcore_base", "fluxdb_shop")
+
+
+async def test_leftovers_of_an_earlier_attempt_are_removed_first(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    world.engine.fail_next("start", target="fluxweb_shop")
+    world.engine.fail_next("remove", target="fluxweb_shop")
+    world.engine.fail_next("remove_network")
+    outcome = await life.actions.install(shop(), reason="the test")
+    assert "not undone" in outcome.problem
+    assert [record.phase for record in life.records.unfinished()] == ["removing"]
+    outcome = await life.actions.install(shop(), reason="once more")
+    assert outcome.ok, outcome
+    assert life.records.unfinished() == ()
+    world.engine.unreachable = True
+    assert not (await life.actions.remove("shop", reason="the test", force=True)).ok
+    outcome = await life.actions.install(shop(), reason="too early")
+    assert outcome.step == "leftovers"
+
+
+async def test_apps_of_another_node_get_a_record(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    await settled(world)
+    await world.store.put_meta("installRecords", '[{"app":"gone","phase":"installed"}]')
+    life = await world.life()
+    assert [record.app for record in life.records.all()] == ["base"]
+    record = life.records.get("base")
+    assert record is not None
+    assert record.parts == (PartRecord("core_base", "library/web:1", (31100,)),)

@@ -6,8 +6,7 @@ secrets, so what the engine says about them is cleaned before anybody reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -112,16 +111,8 @@ async def network_state(bench: Workbench, app: str) -> NetworkState | None:
             details = await bench.engine.inspect(container)
         except NotFound:
             continue  # it went meanwhile
-        taken.update(_configured(details.document, name))
-        taken.update(address for key, address in details.addresses.items() if key == name)
-    return NetworkState(network.subnet, network.gateway, frozenset(filter(None, taken)))
-
-
-def _configured(document: Mapping[str, Any], network: str) -> Iterable[str]:
-    """The address set for a container, in the engine's JSON."""
-    networks = (document.get("NetworkSettings") or {}).get("Networks") or {}
-    settings = (networks.get(network) or {}).get("IPAMConfig") or {}
-    return [settings["IPv4Address"]] if settings.get("IPv4Address") else []
+        taken.add(details.addresses.get(name, ""))
+    return NetworkState(network.subnet, network.gateway, frozenset(taken - {""}))
 
 
 async def _fetched(bench: Workbench, job: Job, entries: Sequence[str], mark: str) -> Fetched | None:
