@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hostedapps import IMAGE, composed
 
+from trionode.containers.operations import Work
 from trionode.containers.present import PlannedAction
 from trionode.plans.crashes import Crashes
 from trionode.plans.createoptions import CreateOptions
@@ -129,7 +130,9 @@ async def test_what_the_operator_blocks(hosted: Any) -> None:
 
 @pytest.mark.trio
 async def test_info_tells_of_the_apps(hosted: Any) -> None:
-    apps = (await hosted.data("/flux/info"))["apps"]
+    info = await hosted.data("/flux/info")
+    apps = info["apps"]
+    assert info["flux"]["dockerVersion"] == "24.0.0"
     assert apps["fluxusage"]["totalApps"] == 1
     assert len(apps["runningapps"]) == 2
     assert apps["resources"]["appsCpusLocked"] == 1.0
@@ -200,3 +203,14 @@ async def test_nobody_signs_in_while_the_engine_is_away(hosted: Any) -> None:
     hosted.apps.engine.failing.add(("info", "*"))
     assert (await hosted.get("/id/loginphrase"))["data"]["name"] == "EngineError"
     assert (await hosted.get("/id/emergencyphrase"))["status"] == "success"
+
+
+@pytest.mark.trio
+async def test_the_status_counts_the_apps_here(hosted: Any) -> None:
+    found = await hosted.data("/trionode/status")
+    assert found["hosting"] == {"installed": 1, "running": 1, "operation": None, "stoppedOnPurpose": 0}
+    await hosted.apps.stops.add(["web_shop"])
+    with hosted.apps.operations.doing(Work.REMOVE, "shop"):
+        found = await hosted.data("/trionode/status")
+    assert found["hosting"]["operation"] == "removal of shop"
+    assert found["hosting"]["stoppedOnPurpose"] == 1

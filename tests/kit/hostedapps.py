@@ -19,6 +19,7 @@ from trionode.containers.portwatch import PortStatus
 from trionode.containers.present import PlannedAction
 from trionode.containers.spawner import SpawnerStatus
 from trionode.containers.tampering import TamperingLog
+from trionode.hosting.port import RunningApp
 from trionode.lifecycle.names import container_name
 from trionode.plans.crashes import Crashes
 from trionode.plans.createoptions import CreateOptions
@@ -77,6 +78,9 @@ class FakeHost:
     def __init__(self, engine: MemoryEngine) -> None:
         self._engine = engine
         self.failing: set[str] = set()
+
+    def apps(self) -> tuple[RunningApp, ...]:
+        return (RunningApp("shop", "ab"),)
 
     async def start(self, identifier: str) -> None:
         await self._engine.start(container_name(identifier))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from trionode.api.containersport import ContainersPort
 from trionode.api.registryports import RegistryParts
 from trionode.hosting.boot import BootResults
 from trionode.hosting.nodestatus import MonitorStatus
@@ -83,6 +84,19 @@ def monitor_document(watch: WatchPort | None) -> dict[str, Any] | None:
             "kept": [{"ip": ip, "because": why} for ip, why in swept.kept],
             "skipped": swept.skipped or None,
         },
+    }
+
+
+def hosting_document(containers: ContainersPort | None) -> dict[str, Any] | None:
+    """How many apps are here, without asking the engine; None without one."""
+    if containers is None:
+        return None
+    operation, running = containers.operations.current, containers.host.apps()
+    return {
+        "installed": len(containers.installed.rows()),
+        "running": None if running is None else len(running),
+        "operation": None if operation is None else f"{operation.work.value} of {operation.app}",
+        "stoppedOnPurpose": len(containers.stops.names),
     }
 
 

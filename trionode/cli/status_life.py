@@ -18,6 +18,8 @@ def overview(found: dict[str, Any]) -> None:
     """Everything that is known; members a process does not have are left out."""
     if found.get("boot") is not None:
         _boot(found["boot"])
+    if found.get("hosting") is not None:
+        _hosting(found["hosting"])
     if found.get("monitor") is not None:
         _monitor(found["monitor"])
     if found.get("store") is not None:
@@ -35,6 +37,16 @@ def _boot(boot: dict[str, Any]) -> None:
     line("boot", f"{ACTIONS.get(boot['action'], boot['action'])}: {boot['reason']}{state}")
     for failed in boot["failed"]:
         line("", f"{failed['what']}: {failed['problem']}")
+
+
+def _hosting(hosting: dict[str, Any]) -> None:
+    running = "engine away" if hosting["running"] is None else f"{hosting['running']} run"
+    words = [f"{hosting['installed']} installed", running]
+    if hosting["stoppedOnPurpose"]:
+        words.append(f"{hosting['stoppedOnPurpose']} components stopped on purpose")
+    if hosting["operation"]:
+        words.append(hosting["operation"])
+    line("hosting", ", ".join(words))
 
 
 def _monitor(monitor: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from trionode.api.answers import Answer, ApiFailure, data
+from trionode.api.appcall import in_time
 from trionode.api.call import Call
 from trionode.api.route import (
     ANYTHING,
@@ -27,6 +28,7 @@ from trionode.containers.geolocation import Located
 from trionode.errors import ChainError
 
 DAY_S = 86_400
+ENGINE_S = 10.0
 TIER_NAMES = {"CUMULUS": "cumulus_new", "NIMBUS": "nimbus_new", "STRATUS": "stratus_new"}
 
 DOS_STATE = object_of(dosState=NUMBER, dosMessage=TEXT_OR_NULL)
@@ -126,7 +128,11 @@ async def info(call: Call) -> Answer:
         except ChainError:
             found[name] = None
 
+    async def ask_engine() -> None:
+        found["docker"] = await _docker_version(call)
+
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_engine)
         nursery.start_soon(ask, "daemon", context.daemon, "getinfo")
         nursery.start_soon(ask, "node", context.daemon, "getzelnodestatus")
         nursery.start_soon(ask, "bench_info", context.bench, "getinfo")
@@ -144,7 +150,7 @@ async def info(call: Call) -> Answer:
                 "status": found["bench_status"],
                 "bench": found["bench"],
             },
-            "flux": _flux_member(call),
+            "flux": _flux_member(call, found["docker"]),
             "apps": await _apps_member(call),
             "geolocation": None if located is None else dict(located.document),
             **await _hash_members(call),
@@ -167,13 +173,22 @@ async def _apps_member(call: Call) -> dict[str, Any]:
     return found
 
 
-def _flux_member(call: Call) -> dict[str, Any]:
+async def _docker_version(call: Call) -> str | None:
+    if call.context.containers is None:
+        return None
+    try:
+        return (await in_time(call.context.containers.engine.info(), ENGINE_S)).version
+    except ApiFailure:
+        return None
+
+
+def _flux_member(call: Call, docker: str | None) -> dict[str, Any]:
     context, located = call.context, _located(call)
     return {
         "version": context.settings.node.compatibility_version,
         "nodeJsVersion": None,
         "syncthingVersion": None,
-        "dockerVersion": None,
+        "dockerVersion": docker,
         "os": platform.system(),
         "osVersion": platform.release(),
         "osPrettyName": platform.platform(),

@@ -18,7 +18,7 @@ from trionode.api.dates import iso
 from trionode.api.route import Param, Route, list_of
 from trionode.api.routes.locations import location_rows
 from trionode.api.routes.peers import target_of
-from trionode.api.watching import boot_document, monitor_document, registry_document
+from trionode.api.watching import boot_document, hosting_document, monitor_document, registry_document
 from trionode.appstate.explain import Step
 
 EVENTS_LIMIT = 10_000
@@ -86,6 +86,7 @@ async def status(call: Call) -> Answer:
                 if context.server is not None and not context.server.is_connected
                 else await registry_document(context.registry)
             ),
+            "hosting": hosting_document(context.containers),
             "apps": {"names": len(index.names()), "locations": len(index)},
             "events": {"lastId": context.bus.last_id},
             "observer": None if context.observer is None else context.observer.document(),
