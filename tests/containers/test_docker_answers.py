@@ -189,9 +189,9 @@ def test_logins_name_the_registry_of_the_image() -> None:
 
 
 MOUNTS = """\
-/dev/sda1 / ext4 rw 0 0
 /dev/sdb1 /var/lib xfs rw,prjquota 0 0
 /dev/sdc1 /var/lib/docker2 xfs rw 0 0
+/dev/sda1 / ext4 rw 0 0
 """
 
 

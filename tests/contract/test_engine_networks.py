@@ -136,6 +136,8 @@ async def test_a_network_that_is_gone_can_be_left(networked: World) -> None:
     await engine.remove_network(OTHER)
     with pytest.raises(NotFound):
         await engine.start(NAME)
+    # Attached to all or to none.
+    assert dict((await engine.network(NETWORK)).endpoints) == {}
     await engine.disconnect(NAME, OTHER, force=True)
     await engine.start(NAME)
     assert (await engine.inspect(NAME)).state == "running"

@@ -48,6 +48,8 @@ async def test_logs(networked: World) -> None:
         assert tuple([line async for line in lines]) == LINES
     async with engine.logs(NAME, lines=1) as lines:
         assert [line.text async for line in lines] == ["three ümläut"]
+    async with engine.logs(NAME, lines=5) as lines:
+        assert len([line async for line in lines]) == 3
     async with engine.logs(NAME, lines=0) as lines:
         assert [line async for line in lines] == []
     async with engine.logs(NAME, timestamps=True) as lines:
@@ -67,10 +69,12 @@ async def test_logs_are_followed_until_the_end(networked: World) -> None:
             assert (await anext(lines)).text == "three ümläut"
             await networked.write_more(NAME, "four")
             assert (await anext(lines)).text == "four"
+            await networked.write_more(NAME, "five")
+            assert (await anext(lines)).text == "five"
             await engine.kill(NAME)
             assert [line async for line in lines] == []
         async with engine.logs(NAME, follow=True) as lines:
-            assert len([line async for line in lines]) == 4
+            assert len([line async for line in lines]) == 5
 
 
 async def test_logs_can_be_left_at_any_time(networked: World) -> None:

@@ -136,11 +136,8 @@ class DockerLink:
         secrets: Iterable[str] = (),
     ) -> bytes:
         response = await self._open(method, path, doing, query=query, body=body, secrets=secrets)
-        try:
-            return await response.read()
-        finally:
-            # One that was read whole has given its connection back: this ends only interrupted ones.
-            response.close()
+        # Interrupted, it closes its connection; read whole, it gives it back.
+        return await response.read()
 
     async def _open(
         self,
@@ -159,10 +156,7 @@ class DockerLink:
         response = await self._client.session.request(method, url, data=body, headers=sent)
         if response.status < 400:
             return response
-        try:
-            content = await response.read()
-        finally:
-            response.close()
+        content = await response.read()
         raise error_of(response.status, content, doing=doing, secrets=secrets)
 
     def _closed_error(self) -> EngineUnreachable:
