@@ -443,6 +443,11 @@ class HostedHarness(Harness):
         self.context = replace(self.context, containers=self.apps, desk=self.desk)
         self.build()
 
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Install the app and open the desk."""
+        await self.apps.add(composed(self.SHOP, PERSON.address, "web", "db"))
+        await nursery.start(self.desk.run)
+
     def proof(self, key: NodeKey, *, age_s: float = 60.0) -> dict[str, str]:
         """Credentials no node has a session for: a phrase of that age, signed."""
         phrase = f"{self.clock.now_ms() - round(age_s * 1000)}{'abcdefgh01' * 5}"
@@ -462,8 +467,13 @@ class HostedHarness(Harness):
 
 
 @pytest.fixture
+def unstarted_host() -> HostedHarness:
+    """The same, for tests that bring a loop of their own: `start` comes first."""
+    return HostedHarness()
+
+
+@pytest.fixture
 async def hosted(nursery: trio.Nursery) -> HostedHarness:
     harness = HostedHarness()
-    await harness.apps.add(composed("shop", PERSON.address, "web", "db"))
-    await nursery.start(harness.desk.run)
+    await harness.start(nursery)
     return harness

@@ -25,7 +25,7 @@ from trionode.api.routes import ROUTES
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
 
 DESCRIBED = [route for route in ROUTES if route.group != "documents"]
-ENDLESS = "/flux/eventstream"
+ENDLESS = {"/flux/eventstream"}
 EXAMPLES = 8
 
 
@@ -62,6 +62,12 @@ def test_every_path_has_a_documented_answer_for_success_and_error() -> None:
 
 
 @pytest.fixture
+def node(unstarted_host: Any) -> Any:
+    """A node with everything there is to ask for, containers too."""
+    return unstarted_host
+
+
+@pytest.fixture
 def server(node: Any) -> Iterator[str]:
     """The application on a loopback port, in a thread of its own."""
     node.peers.table.put("127.3.0.1", "16127", "outbound")
@@ -94,7 +100,11 @@ def server(node: Any) -> Iterator[str]:
                 )
 
             await nursery.start(run)
-            started.set()
+            async with trio.open_nursery() as desk:
+                await node.start(desk)
+                started.set()
+                await stop.wait()
+                desk.cancel_scope.cancel()
 
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
@@ -114,7 +124,7 @@ def test_answers_conform_to_the_document(server: str, node: Any) -> None:
     operations = [result.ok() for result in schema.get_all_operations()]
     tried = set()
     for operation in operations:
-        if operation.path == ENDLESS:
+        if operation.path in ENDLESS:
             continue
 
         @hypothesis.settings(
