@@ -150,6 +150,9 @@ async def test_what_cannot_be_opened_is_closed_again(autojump_clock: MockClock, 
     else:
         rig.firewall.failing[fault] = None
     assert "cannot be opened" in str(await rig.test.problem((31000, 31001, 31002)))
+    # what somebody else listens on is never opened to the world
+    assert rig.firewall.steps or fault == "taken"
+    assert not (rig.firewall.steps and fault == "taken")
     assert rig.asked == []
     assert rig.is_clean
 

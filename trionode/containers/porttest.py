@@ -83,17 +83,18 @@ class PortDoor:
     @asynccontextmanager
     async def opened(self, ports: Sequence[int]) -> AsyncIterator[None]:
         """Reachable while the block is open, as far as it lies with us. Raises FirewallError, PortTaken."""
-        begun: list[int] = []
-        try:
-            for port in ports:
-                begun.append(port)
-                await self._firewall.allow(port, app=TEST_APP)
-            await trio.sleep(self._settings.bind_delay_s)
-            async with self._listeners.listening(ports):
+        # Listening comes first: a port somebody else listens on is never opened to the world.
+        async with self._listeners.listening(ports):
+            begun: list[int] = []
+            try:
+                for port in ports:
+                    begun.append(port)
+                    await self._firewall.allow(port, app=TEST_APP)
+                await trio.sleep(self._settings.bind_delay_s)
                 yield
-        finally:
-            with trio.move_on_after(UNDO_LIMIT_S, shield=True):
-                await self._close(begun)
+            finally:
+                with trio.move_on_after(UNDO_LIMIT_S, shield=True):
+                    await self._close(begun)
 
     async def _close(self, ports: Sequence[int]) -> None:
         for port in ports:
