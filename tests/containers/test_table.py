@@ -73,7 +73,7 @@ def test_a_stop_by_the_engine_going_down_is_the_engines() -> None:
     table = running()
     for one in (event("kill", 100_000, signal="15"), event("die", 100_100), event("stop", 100_200)):
         table.apply(one, 0)
-    [change] = table.replace([row("exited", container_id="")], 130_000, lost_ms=101_000)
+    [change] = table.replace([row("exited")], 130_000, lost_ms=101_000)
     assert change.ending is Ending.ENGINE
 
 
@@ -81,14 +81,23 @@ def test_a_stop_long_before_the_engine_went_down_is_somebodys() -> None:
     table = running()
     for one in (event("kill", 10_000, signal="15"), event("die", 10_100), event("stop", 10_200)):
         table.apply(one, 0)
-    assert table.replace([row("exited", container_id="")], 130_000, lost_ms=101_000) == ()
+    assert table.replace([row("exited")], 130_000, lost_ms=101_000) == ()
     assert endings(table, event("start"), event("die")) == [None, Ending.ITSELF]
 
 
 def test_an_end_nobody_saw_is_the_engines() -> None:
     table = running()
-    [change] = table.replace([row("exited", container_id="")], 5_000)
+    [change] = table.replace([row("exited")], 5_000)
     assert (change.state, change.ending) == ("exited", Ending.ENGINE)
+
+
+def test_another_container_of_the_same_name_is_a_new_one() -> None:
+    table = running()
+    table.replace([row("running", container_id="1")], 2_000)
+    table.apply(event("kill", 2_500, signal="15"), 0)
+    table.apply(event("die", 2_600), 0)
+    [change] = table.replace([row("created", container_id="2")], 3_000, lost_ms=3_000)
+    assert (change.state, change.ending) == ("created", None)
 
 
 def test_gone_and_renamed_are_missing_under_the_old_name() -> None:

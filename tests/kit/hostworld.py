@@ -13,6 +13,8 @@ import trio
 from appworld import AppWorld, Life
 
 from trionode.config.tree import BootSettings, HostingSettings, InstallerSettings, MonitorSettings
+from trionode.containers.disk import Disk
+from trionode.containers.engine import Engine
 from trionode.containers.healthwatch import HealthTimes, HealthView, HealthWatch
 from trionode.containers.host import EngineHost
 from trionode.containers.linking import Linker
@@ -20,6 +22,7 @@ from trionode.containers.mountrecovery import MountRecovery
 from trionode.containers.operatorstops import OperatorStops
 from trionode.containers.tampering import TamperingLog
 from trionode.runtime.bus import Event, EventBus
+from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 
@@ -29,9 +32,19 @@ INTERVAL_S = 3600.0
 class Node:
     """One process: `host` and what looks after it, over a `Life` of `AppWorld`."""
 
-    def __init__(self, world: HostWorld, life: Life, *, settled: bool) -> None:
-        self.life = life
-        self.bus, self.counters, self.clock = EventBus(), Counters(), world.engine.clock
+    def __init__(
+        self,
+        world: HostWorld,
+        life: Life,
+        *,
+        settled: bool,
+        engine: Engine | None = None,
+        disk: Disk | None = None,
+        clock: WallClock | None = None,
+    ) -> None:
+        engine, disk = engine or world.engine, disk or world.disk
+        self.life, self.engine = life, engine
+        self.bus, self.counters, self.clock = EventBus(), Counters(), clock or world.engine.clock
         self.settled, self.reachable = Gate(is_open=settled), Gate()
         self.departing = False
         self.tampering = TamperingLog(world.store, self.bus, self.counters, self.clock)
@@ -40,8 +53,8 @@ class Node:
             HostingSettings(),
             BootSettings(),
             InstallerSettings(),
-            disk=world.disk,
-            engine=world.engine,
+            disk=disk,
+            engine=engine,
             installed=life.installed,
             operations=life.operations,
             tampering=self.tampering,
@@ -51,12 +64,12 @@ class Node:
         )
         self.host = EngineHost(
             world.hosting,
-            engine=world.engine,
+            engine=engine,
             installed=life.installed,
             actions=life.actions,
             operations=life.operations,
             volumes=self.mounts,
-            links=Linker(world.engine, life.installed, self.counters),
+            links=Linker(engine, life.installed, self.counters),
             bus=self.bus,
             counters=self.counters,
             clock=self.clock,
@@ -67,8 +80,8 @@ class Node:
             MonitorSettings(),
             HealthTimes(interval_s=INTERVAL_S, stop_grace_s=9.0, start_limit_s=300.0),
             host=self.host,
-            engine=world.engine,
-            disk=world.disk,
+            engine=engine,
+            disk=disk,
             actions=life.actions,
             operations=life.operations,
             stops=self.stops,
@@ -86,6 +99,15 @@ class Node:
         life.installed.on_change(self.host.rows_changed)
         life.operations.on_change(self.host.tell)
         life.operations.on_change(self.health.wake)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Its services run in the block."""
+        async with trio.open_nursery() as nursery:
+            for service in (self.tampering, self.stops, self.mounts, self.host, self.health):
+                await nursery.start(service.run)
+            yield
+            nursery.cancel_scope.cancel()
 
     def told(self, name: str) -> list[Mapping[str, Any]]:
         """What the bus was told under this name."""
@@ -114,8 +136,5 @@ class HostWorld(AppWorld):
     async def process(self, *, settled: bool = True) -> AsyncIterator[Node]:
         """A process on the machine; its end is that of kill -9."""
         node = Node(self, await self.life(), settled=settled)
-        async with trio.open_nursery() as nursery:
-            for service in (node.tampering, node.stops, node.mounts, node.host, node.health):
-                await nursery.start(service.run)
+        async with node.running():
             yield node
-            nursery.cancel_scope.cancel()

@@ -36,9 +36,9 @@ class Ending(enum.Enum):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One container. `app`: by its label of ownership, "" without one. `asked_ms`: when it was told to end.
+    """One container. `id` is "" until a list told it. `app`: by its label of ownership, "" without one.
 
-    Times are Unix milliseconds, 0 when unknown.
+    `asked_ms`: when it was told to end. Times are Unix milliseconds, 0 when unknown.
     """
 
     id: str
@@ -102,7 +102,7 @@ class ContainerTable:
         found = []
         for name, entry in self._entries.items():
             old = before.get(name)
-            if old is not None and old.id == entry.id:
+            if old is not None and old.id in ("", entry.id):  # events do not tell ids
                 self._entries[name] = entry = _with_memory(entry, old, lost_ms)
                 engine_took_it = _engine_took(old, lost_ms)
             else:
@@ -201,7 +201,7 @@ def _entry(row: ContainerRow) -> Entry:
 
 def _created(event: EngineEvent) -> Entry:
     return Entry(
-        id=event.attributes.get("id", ""),
+        id="",
         state=CREATED,
         app=event.attributes.get(labels.OWNER, ""),
     )
@@ -225,11 +225,10 @@ def _after(old: Entry, action: str, health: str, at_ms: int) -> Entry | None:
 
 def _with_memory(entry: Entry, old: Entry, lost_ms: int) -> Entry:
     """What a list does not tell and was known."""
-    known_id = entry.id or old.id
     if entry.state in ALIVE and old.state not in ALIVE:
-        return msgspec.structs.replace(entry, id=known_id)
+        return entry
     asked_ms = 0 if _engine_took(old, lost_ms) else old.asked_ms
-    return msgspec.structs.replace(entry, id=known_id, started_ms=old.started_ms, asked_ms=asked_ms)
+    return msgspec.structs.replace(entry, started_ms=old.started_ms, asked_ms=asked_ms)
 
 
 def _engine_took(old: Entry, lost_ms: int) -> bool:
