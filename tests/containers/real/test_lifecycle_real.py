@@ -5,6 +5,7 @@ What is not real here: the chain, the node list, and the disk, which is a small 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,8 +15,8 @@ import diskmachine
 import msgspec
 import pytest
 import trio
-from appworld import AppWorld, Life, app, part
-from busyboximages import WEB
+from appworld import ADDRESS, AppWorld, Life, app, part
+from busyboximages import STEADY, WEB
 from dockerengine import TestEngine
 from engineapi import EngineApi
 from imageregistry import TestRegistry
@@ -293,3 +294,53 @@ async def test_what_a_killed_process_left_is_removed_by_the_next(
 
 async def _install(life: Life, spec: dict[str, Any]) -> None:
     await life.actions.install(spec, reason="the test")
+
+
+RECEIVER = """
+import socket, sys
+door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+door.bind(("0.0.0.0", 514))
+door.settimeout(20)
+sys.stdout.buffer.write(door.recv(65536))
+"""
+
+
+async def test_a_collector_receives_what_components_write(
+    engine: TestEngine,
+    engine_api: EngineApi,
+    nothing_left: LeakWatch,
+    machine: diskmachine.DiskMachine,
+    images: dict[str, str],
+    image_registry: TestRegistry,
+) -> None:
+    image_registry.publish(engine_api, "shop/steady:v1", "steady", cmd=STEADY)
+    watch = LeakWatch(engine_api, folders=[machine.folder], images=True)
+    spec = app(
+        "logs",
+        part("sink", image=images["core"], hdd=SIZE_GB, ram=64, environmentParameters=["LOG=COLLECT"]),
+        part(
+            "web",
+            image=image_registry.image("shop/steady:v1"),
+            hdd=SIZE_GB,
+            ram=64,
+            environmentParameters=["LOG=SEND"],
+        ),
+    )
+    async with node(engine, machine, AppWorld()) as (life, docker):
+        outcome = await life.actions.install(spec, reason="the test")
+        assert outcome.ok, outcome
+        pid = (await docker.inspect("fluxsink_logs")).pid
+        words = ["nsenter", "-t", str(pid), "-n", sys.executable, "-c", RECEIVER]
+        received = await trio.run_process(words, capture_stdout=True)
+        datagram = msgspec.json.decode(received.stdout)
+        assert datagram["version"] == "1.1"
+        assert datagram["short_message"].startswith("line ")
+        told = {name: datagram[name] for name in ("_tag", "_app_name", "_host_ip", "_host_id")}
+        assert told == {
+            "_tag": "web",
+            "_app_name": "logs",
+            "_host_ip": ADDRESS,
+            "_host_id": f"{'c' * 64}0",
+        }
+        assert (await life.actions.remove("logs", reason="the test")).ok
+    assert watch.difference() == []
