@@ -210,8 +210,9 @@ async def test_documents_no_page_comes_to_are_counted_and_told(mongo: Databases)
     async with opened(mongo) as server:
         store, registry = MongoStore(server), MongoRegistryStore(server)
         await store.open()
-        assert [row async for row in store.load()] == []
-        assert server.counters["store.mongo.unreadable_documents"] == 6
+        for _ in range(2):
+            assert [row async for row in store.load()] == []
+            assert server.counters["store.mongo.unreadable_documents"] == 6
         await registry.open()
         assert server.counters["store.mongo.unreadable_documents"] == 8
     report = await check_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0))

@@ -77,6 +77,7 @@ class MongoStore(Store):
         self._foreign: dict[int, Any] = {}
         self._row_ids: dict[Any, int] = {}
         self._last_row_id = 0
+        self._has_told = False
 
     async def open(self) -> None:
         """Finish an interrupted commit, create what is missing. Raises StoreError."""
@@ -121,8 +122,10 @@ class MongoStore(Store):
     # Reading
 
     async def load(self) -> AsyncIterator[Row]:
-        strange = await self._server.call(lambda: find_passed_over(self._server.database, STRANGE))
-        tell_passed_over(strange, self._server.counters)
+        if not self._has_told:
+            strange = await self._server.call(lambda: find_passed_over(self._server.database, STRANGE))
+            tell_passed_over(strange, self._server.counters)
+            self._has_told = True
         async for event in self._all(EVENTS, event_row):
             yield event
         async for location in self._all(LOCATIONS, self._location):
