@@ -8,6 +8,7 @@ from appworld import base
 from hostworld import HostWorld
 from trio.testing import MockClock
 
+from trionode.containers.disk import VolumeRequest
 from trionode.containers.tampering import TAMPERING
 
 CORE = "fluxcore_base"
@@ -78,3 +79,28 @@ async def test_a_disk_that_hangs_holds_up_the_start_for_a_while_only(
     async with world.process() as node:
         assert trio.current_time() - began_s <= 301
         assert node.counters["containers.mounts.slow"] == 1
+
+
+@pytest.mark.trio
+async def test_lines_that_somebody_wiped_are_written_again_and_noted(
+    autojump_clock: MockClock, world: HostWorld
+) -> None:
+    await installed(world)
+    world.disk.wipe_lines()
+    async with world.process() as node:
+        assert [(data["name"], data["kind"]) for data in node.told(TAMPERING)] == [
+            ("__system__", "crontab_wiped")
+        ]
+        assert world.disk.held[CORE].survives_reboot
+        assert node.counters["containers.mounts.restarted"] == 0
+
+
+@pytest.mark.trio
+async def test_volumes_of_apps_that_left_are_not_mounted_at_boot(
+    autojump_clock: MockClock, world: HostWorld
+) -> None:
+    await installed(world)
+    await world.disk.create_volume(VolumeRequest("fluxweb_gone", 1))
+    async with world.process():
+        assert not world.disk.held["fluxweb_gone"].survives_reboot
+        assert world.disk.held[CORE].survives_reboot

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from trionode.lifecycle.local import Component, InstalledApp
-from trionode.plans.mountrecovery import RunningFacts, VolumeFacts, plan_mounts, plan_restarts
+from trionode.plans.mountrecovery import (
+    ForgetVolume,
+    RunningFacts,
+    VolumeFacts,
+    is_wiped,
+    plan_forgetting,
+    plan_mounts,
+    plan_restarts,
+)
 
 APPS_DIR = "/srv/apps"
 SHOP = InstalledApp("shop", "", (Component("web_shop", "/data"), Component("db_shop", "g:/data")))
@@ -50,3 +58,34 @@ def test_the_folder_of_another_component_counts_and_other_folders_do_not() -> No
         "fluxdb_shop was mounted after its start"
     ]
     assert plan_restarts([SHOP], [elsewhere], volumes, APPS_DIR) == ()
+
+
+def test_a_volume_that_the_next_boot_would_not_mount_is_seen_to() -> None:
+    volumes = {"fluxweb_shop": VolumeFacts(is_mounted=True, survives_reboot=False)}
+    (step,) = plan_mounts([SHOP], volumes)
+    assert (step.volume, step.vanished) == ("fluxweb_shop", False)
+
+
+def test_only_volumes_of_nobody_are_forgotten() -> None:
+    volumes = {
+        "fluxweb_shop": VolumeFacts(is_mounted=True),
+        "fluxdb_gone": VolumeFacts(is_mounted=False),
+        "fluxold": VolumeFacts(is_mounted=False, survives_reboot=False),
+    }
+    assert [step.volume for step in plan_forgetting([SHOP], volumes)] == ["fluxdb_gone"]
+
+
+@pytest.mark.parametrize(("volume", "kept"), [("fluxx_closed", True), ("fluxclosed", True), ("fluxx", False)])
+def test_what_may_belong_to_an_app_that_cannot_be_opened_stays(volume: str, kept: bool) -> None:
+    closed = InstalledApp("closed", "")
+    assert plan_forgetting([closed], {volume: VolumeFacts(is_mounted=True)}) == (
+        () if kept else (ForgetVolume(volume),)
+    )
+
+
+def test_wiped_is_when_nothing_is_left() -> None:
+    one = {"fluxweb_shop": VolumeFacts(True, survives_reboot=False), "fluxdb_shop": VolumeFacts(True)}
+    assert not is_wiped([SHOP], one)
+    assert is_wiped([SHOP], {"fluxweb_shop": VolumeFacts(True, survives_reboot=False)})
+    assert not is_wiped([SHOP], {})
+    assert not is_wiped([], {"fluxgone": VolumeFacts(True, survives_reboot=False)})

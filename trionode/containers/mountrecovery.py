@@ -22,6 +22,8 @@ from trionode.plans.mountrecovery import (
     RestartContainer,
     RunningFacts,
     VolumeFacts,
+    is_wiped,
+    plan_forgetting,
     plan_mounts,
     plan_restarts,
 )
@@ -30,6 +32,10 @@ from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 
 MOUNT_VANISHED = "mount_vanished"
+LINES_WIPED = "crontab_wiped"
+
+EVERY_APP = "__system__"
+"""What concerns the node as a whole is noted under this name."""
 
 log = get_logger("containers.mounts")
 
@@ -126,13 +132,26 @@ class MountRecovery:
             self._counters.add("containers.mounts.failed")
             log.error("the volumes cannot be listed", problem=error.one_line())
             return
-        for step in plan_mounts(self._installed.installed(), volumes):
+        installed = self._installed.installed()
+        if is_wiped(installed, volumes):
+            self._tampering.note(EVERY_APP, LINES_WIPED, "nothing would mount the volumes at the next boot")
+        for step in plan_mounts(installed, volumes):
             try:
                 async with self._mounting:
                     await self._mount(step.volume)
             except DiskError as error:
                 self._counters.add("containers.mounts.failed")
-                self._tampering.note(step.app, MOUNT_VANISHED, f"{step.volume}: {error.message}")
+                if step.vanished:
+                    self._tampering.note(step.app, MOUNT_VANISHED, f"{step.volume}: {error.message}")
+                else:
+                    log.error("volume will not be mounted at boot", volume=step.volume, problem=error.message)
+        for leftover in plan_forgetting(installed, volumes):
+            try:
+                await self._disk.forget(leftover.volume)
+            except DiskError as error:
+                log.error("volume still mounted at boot", volume=leftover.volume, problem=error.one_line())
+            else:
+                log.info("volume no longer mounted at boot", volume=leftover.volume, why=leftover.reason)
 
     async def _restart_stale(self) -> None:
         try:
@@ -176,6 +195,8 @@ class MountRecovery:
 
 def _facts(volumes: tuple[VolumeState, ...]) -> dict[str, VolumeFacts]:
     return {
-        volume.name: VolumeFacts(volume.is_mounted, bool(volume.file), volume.mounted_ms)
+        volume.name: VolumeFacts(
+            volume.is_mounted, bool(volume.file), volume.mounted_ms, volume.survives_reboot
+        )
         for volume in volumes
     }
