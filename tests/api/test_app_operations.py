@@ -185,6 +185,18 @@ async def test_a_reader_that_sleeps_loses_the_oldest_news_not_the_answer() -> No
     assert text.endswith('{"status":"success","data":1}')
 
 
+@pytest.mark.trio
+async def test_news_of_a_layer_come_in_their_order() -> None:
+    stream = CommandStream()
+    stream.tell({"status": "Downloading", "id": "aa"})
+    stream.tell({"status": "Creating the volume"})
+    stream.tell({"status": "Pull complete", "id": "aa"})
+    stream.finish(data(1))
+    text = b"".join([chunk async for chunk in stream]).decode()
+    assert text.index("Creating") < text.index("Pull complete")
+    assert "Downloading" not in text
+
+
 # ---- installing --------------------------------------------------------------------------------------------
 
 
