@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
-from appworld import AppWorld, Life, app, part, settled, shop
+from appworld import ADDRESS, AppWorld, Life, app, part, settled, shop
 
 from trionode.containers.appactions import HELD
 from trionode.containers.imageregistry import ImageFault
+from trionode.lifecycle.limits import Machine
 from trionode.plans.redeploy import Depth, PartChange, UpdatePlan, plan_update
 
 pytestmark = pytest.mark.trio
@@ -134,6 +136,28 @@ async def test_an_app_that_does_not_fit_any_more_leaves(autojump_clock: trio.abc
     outcome = await life.actions.redeploy("shop", hard=False, reason="the test")
     assert not outcome.ok
     assert life.installed.get("shop") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "unknown"),
+    [
+        ({"geolocation": ["acEU"]}, {"place": None}),
+        ({"version": 7, "nodes": [ADDRESS]}, {"address": "", "collateral": ""}),
+        ({}, {"machine": Machine(16, 64_000, 0)}),
+    ],
+)
+async def test_a_node_that_does_not_know_itself_removes_nothing(
+    spec: dict[str, Any], unknown: dict[str, Any], autojump_clock: trio.abc.Clock
+) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    assert (await life.actions.install(shop(**spec), reason="the test")).ok
+    before = await world.everything()
+    world.node.facts_now = msgspec.structs.replace(world.node.facts_now, **unknown)
+    outcome = await life.actions.redeploy("shop", hard=False, reason="the test")
+    assert (outcome.ok, outcome.step) == (False, "check")
+    assert "not known yet" in outcome.problem
+    assert await world.everything() == before
 
 
 async def test_its_own_share_is_free_for_itself(autojump_clock: trio.abc.Clock) -> None:

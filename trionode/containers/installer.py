@@ -31,11 +31,11 @@ from trionode.containers.part_steps import (
 from trionode.containers.records import AppRecord, Phase, records_of
 from trionode.containers.selftests import SelfTestStep
 from trionode.containers.steps import Ladder, Step, in_limit
-from trionode.errors import TrionodeError
+from trionode.errors import HostError, TrionodeError
 from trionode.plans.networkwith import refused_link
 from trionode.plans.parts import Part, parts_of
 from trionode.plans.problem import refuse
-from trionode.plans.requirements import refusal
+from trionode.plans.requirements import NodeFacts, refusal
 from trionode.registry.images import find_block
 from trionode.runtime.logs import get_logger
 
@@ -77,6 +77,8 @@ class Installer:
         locked = self._bench.installed.locked(resources, job.facts.tier, without=job.app)
         facts = msgspec.structs.replace(job.facts, locked=locked)
         unmet = refusal(job.spec, facts, resources)
+        if unmet is not None and unmet.code in _unknown(facts):
+            raise HostError(f"{unmet.sentence} What this node is is not known yet.", remedy="try again later")
         if unmet is not None:
             refuse(unmet.sentence, remedy="choose another node, or a smaller app")
 
@@ -226,6 +228,12 @@ class Installer:
             except TrionodeError as problem:
                 log.error("install error not announced", app=app, problem=problem.one_line())
         return outcome
+
+
+def _unknown(facts: NodeFacts) -> frozenset[str]:
+    """Refusals that may only mean that the node does not know itself: no app dies of them."""
+    known = {"geolocation": facts.place, "nodes": facts.address, "disk": facts.machine.ssd_gb}
+    return frozenset(code for code, value in known.items() if not value)
 
 
 def _small(part: Part) -> Part:
