@@ -188,7 +188,7 @@ class NodeView:
             raise NodeUnknown(
                 f"the benchmark does not answer: {error.message}", remedy="see whether fluxbenchd runs"
             ) from error
-        if not isinstance(answer, Mapping) or answer.get("error"):
+        if not isinstance(answer, Mapping):
             raise NodeUnknown(
                 "the benchmark has no result", remedy="see what fluxbench-cli getbenchmarks says"
             )
