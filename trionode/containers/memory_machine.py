@@ -104,6 +104,16 @@ class MemoryMachine(Faults):
             return False
         return any(name in two.networks and name != "bridge" for name in one.networks)
 
+    @property
+    def running_names(self) -> tuple[str, ...]:
+        """Names of the containers that run."""
+        return tuple(one.name for one in self._containers.values() if one.state == "running")
+
+    @property
+    def bound_ports(self) -> frozenset[int]:
+        """Ports of the machine on which containers accept connections."""
+        return frozenset(port for port, _ in self._bound)
+
     def everything(self) -> dict[str, tuple[str, ...]]:
         """Names of all there is, by kind, for a comparison of before and after."""
         return {

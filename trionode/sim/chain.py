@@ -99,7 +99,7 @@ class VirtualChain:
         if self._keys(ip) & self.failing:
             raise ChainError("Loading block index...", rpc_code=WARMING_UP)
         if server == "bench":
-            return bench_answer(node, ip, method)
+            return bench_answer(node, ip, method, params)
         return daemon_answer(self, node, method, params)
 
     def behaviour_of(self, ip: str) -> Behaviour:

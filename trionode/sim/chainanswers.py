@@ -10,6 +10,7 @@ from trionode.chain.port import RpcParams
 from trionode.errors import ChainError
 from trionode.sim.chainindex import address_deltas, address_txids
 from trionode.sim.chainnodes import StubNode
+from trionode.sim.sealing import unwrap
 
 if TYPE_CHECKING:
     from trionode.sim.chain import VirtualChain
@@ -86,7 +87,7 @@ def daemon_answer(chain: VirtualChain, node: StubNode | None, method: str, param
     raise _unknown(method)
 
 
-def bench_answer(node: StubNode | None, ip: str, method: str) -> Any:
+def bench_answer(node: StubNode | None, ip: str, method: str, params: RpcParams = ()) -> Any:
     """Result of a benchmark-daemon call for `node`, calling from `ip`."""
     address = node.ip if node is not None else ip
     match method:
@@ -108,7 +109,10 @@ def bench_answer(node: StubNode | None, ip: str, method: str) -> Any:
                 "ping": 10,
                 "architecture": "amd64",
                 "bench_version": "5.0.0",
+                **({"systemsecure": True} if node is not None and node.secure else {}),
             }
+        case "decryptrsamessage" if node is not None and node.secure:
+            return unwrap(str(params[0]) if params else "")
         case "getinfo":
             return {"version": "5.0.0", "rpcport": 16224}
         case "getstatus":

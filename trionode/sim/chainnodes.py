@@ -27,6 +27,8 @@ class StubNode(msgspec.Struct, frozen=True):
     added_height: int = ADDED_HEIGHT
     txhash: str = ""
     """Collateral transaction; "" derives one from the address."""
+    secure: bool = False
+    """Its benchmark daemon says so, and unwraps keys of encrypted specifications."""
 
     def with_tier(self, tier: str) -> StubNode:
         """The same node in another tier. Raises ConfigError for an unknown one."""

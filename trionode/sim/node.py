@@ -21,11 +21,12 @@ from trionode.peers.link import PeerTransport
 from trionode.peers.service import PeerRefused
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.machine import MemoryMachine
+from trionode.sim.machines import ContainerMachine
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.store import WatchedStore
 from trionode.sim.transport import VirtualTransport
 from trionode.store.registry_memory import MemoryRegistryStore
-from trionode.sync.source import PeerHttp
+from trionode.sync.source import NodeHttp
 from trionode.wire.address import split_address
 from trionode.wire.keys import NodeKey
 from trionode.wire.nodelist import NodeList
@@ -44,6 +45,7 @@ class SimNode:
         store: WatchedStore,
         settings: Settings,
         seed: str,
+        box: ContainerMachine | None = None,
     ) -> None:
         self.number = number
         self.name = f"node{number}"
@@ -53,6 +55,10 @@ class SimNode:
         self.clock = clock
         self.apps = apps
         self.machine = MemoryMachine(f"node{number}")
+        self.box = box
+        """What its containers run on; None when `apps` are all there is."""
+        self.is_dying = False
+        """It is being killed: what its process still raises nobody sees."""
         self.store = store
         self.registry_store = MemoryRegistryStore()
         self.settings = settings
@@ -84,7 +90,7 @@ class SimNode:
         network: VirtualNetwork,
         daemon: ChainRpc,
         bench: ChainRpc,
-        http: PeerHttp,
+        http: NodeHttp,
         on_start: Callable[[SimNode, NodeCore], None],
         ready: trio.Event,
     ) -> None:
@@ -110,7 +116,7 @@ class SimNode:
             self._ended.set()
 
     def _compose(
-        self, transport: PeerTransport, daemon: ChainRpc, bench: ChainRpc, http: PeerHttp
+        self, transport: PeerTransport, daemon: ChainRpc, bench: ChainRpc, http: NodeHttp
     ) -> NodeCore:
         started_s = trio.current_time()
         return NodeCore(
@@ -127,6 +133,9 @@ class SimNode:
                 bulk_source=http,
                 machine=self.machine,
                 host=self.apps,
+                containers=(
+                    self.box.seams(self.settings, self.key, bench, http) if self.box is not None else None
+                ),
                 build_nodes=self.build_nodes,
                 os_uptime_s=lambda: round(trio.current_time() - started_s, 2),
             )
@@ -146,14 +155,29 @@ class SimNode:
             self._scope.cancel(reason="the simulator stopped this node")
             await self._ended.wait()
 
+    async def kill(self) -> None:
+        """End the process at once: what it was doing is left as it is."""
+        self.is_dying = True
+        try:
+            with self.box.dying() if self.box is not None else contextlib.nullcontext():
+                await self.stop()
+        finally:
+            self.is_dying = False
+
+    def power_off(self) -> None:
+        """The machine goes down and comes up with another boot id; nothing is running on it."""
+        self.machine.reboot()
+        self.apps.power_cut()
+        if self.box is not None:
+            self.box.power_cut()
+
     async def sigterm(self) -> None:
         """The machine goes down in order: the node departs, then its machine and containers are off."""
         if self.core is not None:
             self.machine.going_down = True
             await self.core.departure.leave("SIGTERM", lambda _: None)
         await self.stop()
-        self.apps.power_cut()
-        self.machine.reboot()
+        self.power_off()
 
     def lose_disk(self) -> None:
         """Everything stored is gone, as after a new disk; the key is on paper. Only while it is down."""

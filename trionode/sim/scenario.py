@@ -156,11 +156,17 @@ def run_scenario(scenario: Scenario, *, seed: int, nodes: int | None = None, rep
 
 
 def cause_of(error: BaseException) -> str:
-    """The first single error inside nested groups, with its notes."""
+    """The first single error inside nested groups, with its notes; that of a node, which has some, first."""
     notes: list[str] = []
     while isinstance(error, BaseExceptionGroup):
         notes += getattr(error, "__notes__", [])
-        error = error.exceptions[0]
+        error = next((one for one in error.exceptions if _has_notes(one)), error.exceptions[0])
     text = error.one_line() if isinstance(error, TrionodeError) else f"{type(error).__name__}: {error}"
     notes += getattr(error, "__notes__", [])
     return " ".join([text, *(f"({note})" for note in notes)])
+
+
+def _has_notes(error: BaseException) -> bool:
+    if getattr(error, "__notes__", None):
+        return True
+    return isinstance(error, BaseExceptionGroup) and any(map(_has_notes, error.exceptions))

@@ -8,13 +8,14 @@ nodes stall, break off, or serve messages with one letter changed.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Literal, TypeAlias, cast
 
 import trio
 
 from trionode.chain.explorer import Explorer
+from trionode.containers.electorate import RUNNING_PATH
 from trionode.registry.rows import PermanentRow
 from trionode.sim.network import VirtualNetwork
 from trionode.store.registry_port import RegistryStore
@@ -46,6 +47,8 @@ class SimHttp:
         self._status_of = status_of
         self.port_answers: Callable[[str, int], bool] = lambda ip, port: True
         """Whether anybody accepts connections at an address: what testers of ports find."""
+        self.containers_of: Callable[[str], Sequence[str]] = lambda ip: ()
+        """Names of the containers that run on the machine with this IP."""
         self.manners: dict[str, Manner] = {}
         """Bad manners by IP address."""
         self.asked: list[tuple[str, str, str]] = []
@@ -82,6 +85,9 @@ class SimHttp:
             yield json.dumps({"status": word, "data": {"message": f"{word} of asking"}}).encode()
         elif path == PORTS_PATH:
             yield _tested(json.loads(posted), self.port_answers)
+        elif path == RUNNING_PATH:
+            rows = [{"Names": [f"/{name}"]} for name in self.containers_of(ip)]
+            yield json.dumps({"status": "success", "data": rows}).encode()
         elif path == "/apps/permanentmessages":
             async with aclosing(self._list(asker, ip, store)) as pieces:
                 async for piece in pieces:

@@ -28,8 +28,10 @@ from trionode.sim.chain import VirtualChain
 from trionode.sim.chainnodes import StubNode
 from trionode.sim.checks import Checks
 from trionode.sim.conditions import CALM, Conditions
+from trionode.sim.fleet import Fleet, stub_node
 from trionode.sim.invariants import InvariantViolation
 from trionode.sim.link import now_ms
+from trionode.sim.machines import Hardware
 from trionode.sim.network import VirtualNetwork
 from trionode.sim.node import SimNode
 from trionode.sim.signing import WatchedKey
@@ -64,6 +66,8 @@ class WorldPlan(msgspec.Struct, frozen=True, kw_only=True):
     block_interval_s: float = 120.0
     tick_ms: int = 1
     checks: bool = True
+    hardware: Hardware | None = None
+    """Every node has a container engine on such a machine; None: apps are what is said of them."""
 
 
 def fitted(plan: WorldPlan) -> WorldPlan:
@@ -104,11 +108,12 @@ class World:
         self._scope = trio.CancelScope()
         # A start waits until its process is ready, so there is never more than one waiting per caller.
         self._send_start, self._receive_start = trio.open_memory_channel[tuple[SimNode, trio.Event]](1)
+        self.fleet = Fleet(plan.hardware) if plan.hardware is not None else None
         self.checks = Checks(self._key_of, self._name_of, self.violate) if plan.checks else None
         self.nodes = [self._make_node(number) for number in range(plan.nodes)]
         self._by_ip = {node.ip: node for node in self.nodes}
         self.chain = VirtualChain(
-            [StubNode(ip=node.address, pubkey=node.key.public_key) for node in self.nodes],
+            [stub_node(node) for node in self.nodes],
             block_interval_ms=round(plan.block_interval_s * 1000),
         )
         for node in self.nodes:
@@ -116,6 +121,8 @@ class World:
             node.build_nodes = self.chain.build_nodes
         # Keys outlive the list: what was stored while a node was listed stays right.
         self._keys = {node.address: node.key.public_key for node in self.nodes}
+        if self.fleet is not None:
+            self.fleet.connect(self.http)
         if self.checks is not None:
             self.network.monitor = self.checks.relays
 
@@ -124,6 +131,7 @@ class World:
         plan = self.plan
         address = address_of(number)
         clock = VirtualClock(skew_ms=rng.randint(-plan.clock_skew_ms, plan.clock_skew_ms))
+        fleet = self.fleet
         return SimNode(
             number,
             address,
@@ -133,6 +141,7 @@ class World:
             WatchedStore(f"node{number}", self.checks),
             plan.settings,
             f"{self.seed}/node {number}",
+            fleet.machine(number, address, clock) if fleet is not None else None,
         )
 
     def _make_key(self, number: int, rng: random.Random) -> WatchedKey:
@@ -254,6 +263,8 @@ class World:
             source = self.http.of(node.ip)
             await node.run(self.network, daemon, bench, source, self._started, ready)
         except Exception as error:
+            if node.is_dying and node.box is not None:
+                return
             # Noted before it unwinds, so that the report names the node.
             error.add_note(f"in {node!r} at virtual second {trio.current_time():.3f}, seed {self.seed}")
             raise
@@ -287,16 +298,15 @@ class World:
         for node in nodes:
             self.note(f"kill {node.name}")
             self.network.reset_host(node.ip)
-            await node.stop()
+            await node.kill()
 
     async def power_cut(self, *nodes: SimNode) -> None:
         """The machine is gone: like `kill`, but nobody is told and dials time out."""
         for node in nodes:
             self.note(f"power cut {node.name}")
             self.network.power_cut(node.ip)
-            await node.stop()
-            node.machine.reboot()
-            node.apps.power_cut()
+            await node.kill()
+            node.power_off()
 
     async def stop(self, *nodes: SimNode) -> None:
         """An orderly end of the process: its peers are told."""

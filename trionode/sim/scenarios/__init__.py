@@ -18,6 +18,7 @@ from trionode.sim.scenarios.standing import STANDING
 from trionode.sim.scenarios.suites_boot import SUITES as BOOT_SUITES
 from trionode.sim.scenarios.suites_chain import SUITES as CHAIN_SUITES
 from trionode.sim.scenarios.suites_orchestrator import SUITES as ORCHESTRATOR_SUITES
+from trionode.sim.scenarios.suites_spawning import SUITES as SPAWNING_SUITES
 from trionode.sim.scenarios.suites_sync import SUITES as SYNC_SUITES
 
 SUITES: tuple[Scenario, ...] = (*CHAIN_SUITES, *ORCHESTRATOR_SUITES, *BOOT_SUITES, *SYNC_SUITES)
@@ -38,6 +39,7 @@ SCENARIOS: dict[str, Scenario] = {
         *STORIES,
         *REORGS,
         *SUITES,
+        *SPAWNING_SUITES,
     )
 }
 

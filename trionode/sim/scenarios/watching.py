@@ -39,7 +39,7 @@ class Journal:
         """The present moment."""
         return len(self.entries)
 
-    def found(self, node: SimNode, name: str, after: int, **fields: Any) -> list[int]:
+    def found(self, node: SimNode, name: str, after: int, /, **fields: Any) -> list[int]:
         """Where the events of this kind stand that came after the mark."""
         return [
             place
