@@ -115,7 +115,7 @@ class Installer:
         return Outcome(True)
 
     async def recreate(self, job: Job, part: Part, *, start: bool) -> Outcome:
-        """Make one container again; what is there of it is kept, what this made goes when it fails.
+        """Make one container again; what is there of it is kept, and a container that fails goes again.
 
         The image is only asked for when it is not here, so that a registry that is away does not keep an
         app down.
@@ -130,11 +130,11 @@ class Installer:
             )
             await self.climb(ladder, steps)
         except TrionodeError as error:
-            left = await ladder.down()
+            left = await ladder.down(ContainerStep)
             log.error("container not made again", container=part.container, problem=error.one_line())
             return Outcome(False, _sentence(error, left), ladder.at)
         except BaseException:
-            await ladder.down()
+            await ladder.down(ContainerStep)
             raise
         return Outcome(True)
 

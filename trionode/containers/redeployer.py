@@ -17,11 +17,11 @@ from trionode.containers.install_steps import NetworkStep
 from trionode.containers.installer import Installer
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
-from trionode.containers.part_steps import drop_image, local_image
+from trionode.containers.part_steps import ContainerStep, drop_image, local_image
 from trionode.containers.records import AppRecord, records_of
 from trionode.containers.steps import Ladder, in_limit
 from trionode.containers.traces import traces_of
-from trionode.containers.uninstaller import Attempts, Uninstaller
+from trionode.containers.uninstaller import VOLUME, Attempts, Uninstaller
 from trionode.errors import HostError, TrionodeError
 from trionode.lifecycle.names import container_name
 from trionode.plans.problem import PlanError
@@ -80,13 +80,16 @@ class Redeployer:
             await trio.sleep(pause_s)
             await self._build(ladder, job, hardness, whole=parts is None)
         except TrionodeError as error:
-            await ladder.down()
+            await ladder.down(ContainerStep)
             at = ladder.at or attempts.at
-            keeps_app = keeps_app or not (ladder.at or attempts.has_taken)  # then it only has to be started
+            if not (ladder.at or attempts.has_taken):
+                keeps_app = True  # it only has to be started
+            elif not ladder.at and attempts.at.startswith(VOLUME):
+                keeps_app = False  # nobody knows what is left of that volume
             return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
         except BaseException:
             log.warning("redeploy broken off, health makes the rest", app=app, step=ladder.at or attempts.at)
-            await ladder.down()
+            await ladder.down(ContainerStep)
             raise
         await self._drop_images(job, {*replaced.values(), *old})
         self._bench.news.app_installed(app, job.hash)
@@ -130,7 +133,7 @@ class Redeployer:
                 job, part, fetch=False, keeps_volume=keeps_volume, start=not part.flags & waits
             )
             await self._installer.climb(ladder, steps)
-            ladder.stay()  # only the component that fails, or is broken off, is undone
+            ladder.stay()  # only the container that fails, or is broken off, goes again
 
     async def _drop_images(self, job: Job, old: set[str]) -> None:
         """The images it had, by tag and by id, except those it has; they stay while anything uses them."""

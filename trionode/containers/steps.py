@@ -87,8 +87,13 @@ class Ladder:
         """What was done so far is not undone any more."""
         self._begun.clear()
 
-    async def down(self) -> tuple[str, ...]:
-        """Undo everything begun, last first, even when cancelled; sentences about what could not be."""
+    async def down(self, *kinds: type[Step]) -> tuple[str, ...]:
+        """Undo everything begun, last first, even when cancelled; sentences about what could not be.
+
+        `kinds`: only such steps are undone, what others made is of use to the next attempt.
+        """
+        if kinds:
+            self._begun = [step for step in self._begun if isinstance(step, kinds)]
         problems: list[str] = []
         with trio.CancelScope(shield=True), trio.move_on_after(self._undo_within_s) as limit:
             while self._begun:

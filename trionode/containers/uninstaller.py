@@ -24,6 +24,7 @@ from trionode.errors import TrionodeError
 from trionode.plans.networks import network_name
 from trionode.runtime.logs import get_logger
 
+VOLUME = "volume"
 NOT_HERE = "look for it"
 """The step of a removal that finds nothing to remove."""
 
@@ -118,7 +119,7 @@ class Uninstaller:
         ports = [port for port in trace.ports if port not in self._ports_of_others(app)]
         await attempts.make(f"ports {name}", forget_ports(bench, ports, app))
         if not keeps_volume:
-            await attempts.make(f"volume {name}", bench.disk.remove_volume(name))
+            await attempts.make(f"{VOLUME} {name}", bench.disk.remove_volume(name))
         return gone
 
     async def _part(self, attempts: Attempts, app: str, trace: Trace, *, force: bool) -> None:
