@@ -284,3 +284,25 @@ async def test_containers_are_found_by_id_too(networked: World) -> None:
     assert (await networked.engine.inspect(made[:12])).name == NAME
     await networked.engine.stop(made, 2)
     await networked.engine.remove(made)
+
+
+async def test_nothing_is_started_by_the_engine_itself(networked: World) -> None:
+    made = await networked.engine.create(options())
+    assert (await networked.engine.inspect(made)).restarts == "no"
+    await networked.other_policy(NAME)
+    assert (await networked.engine.inspect(made)).restarts == "always"
+    await networked.engine.never_restart(NAME)
+    assert (await networked.engine.inspect(made)).restarts == "no"
+    with pytest.raises(NotFound):
+        await networked.engine.never_restart(NOBODY)
+
+
+async def test_the_size_of_a_root_file_system_grows_with_what_is_written(networked: World) -> None:
+    await run(networked)
+    before_bytes = await networked.engine.root_bytes(NAME)
+    assert before_bytes > 0
+    await networked.write_megabytes(NAME, 3)
+    grown_bytes = await networked.engine.root_bytes(NAME) - before_bytes
+    assert 3 << 20 <= grown_bytes < 4 << 20
+    with pytest.raises(NotFound):
+        await networked.engine.root_bytes(NOBODY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import busyboximages
@@ -74,6 +75,14 @@ class World(Protocol):
         """Somebody removes the container by force."""
         ...
 
+    async def other_policy(self, name: str) -> None:
+        """Somebody has the engine start it by itself, always."""
+        ...
+
+    async def write_megabytes(self, name: str, megabytes: int) -> None:
+        """It writes a file outside its volumes."""
+        ...
+
     async def restart(self) -> None:
         """The engine restarts."""
         ...
@@ -111,6 +120,12 @@ class MemoryWorld:
 
     async def vanish(self, name: str) -> None:
         self.twin.vanish(name)
+
+    async def other_policy(self, name: str) -> None:
+        self.twin._find(name).restarts = "always"
+
+    async def write_megabytes(self, name: str, megabytes: int) -> None:
+        self.twin._find(name).written_bytes += megabytes << 20
 
     async def restart(self) -> None:
         self.twin.restart_engine()
@@ -152,6 +167,14 @@ class DockerWorld:
 
     async def vanish(self, name: str) -> None:
         await self._call(self._api.remove, name)
+
+    async def other_policy(self, name: str) -> None:
+        policy = {"RestartPolicy": {"Name": "always"}}
+        await self._call(partial(self._api.call, "POST", f"/containers/{name}/update", body=policy))
+
+    async def write_megabytes(self, name: str, megabytes: int) -> None:
+        command = ["dd", "if=/dev/zero", "of=/filled", "bs=1048576", f"count={megabytes}"]
+        await self._call(self._api.exec, name, command)
 
     async def restart(self) -> None:
         assert self._own is not None, "a shared engine is not restarted"

@@ -40,6 +40,8 @@ from trionode.containers.engine import (
 from trionode.plans.createoptions import OPEN_FILES, CreateOptions, docker_body
 from trionode.plans.networks import Subnet, network_body
 
+NEVER_RESTART = b'{"RestartPolicy":{"Name":"no"}}'
+
 Document = dict[str, Any]
 
 
@@ -139,6 +141,20 @@ class DockerEngine:
     async def unpause(self, container: str) -> None:
         """See `Engine.unpause`."""
         await self._act("unpause", container)
+
+    async def never_restart(self, container: str) -> None:
+        """See `Engine.never_restart`."""
+        await self._requests.call(
+            "POST",
+            f"containers/{quote(container, safe='')}/update",
+            doing=f"change the restart policy of {container}",
+            body=NEVER_RESTART,
+        )
+
+    async def root_bytes(self, container: str) -> int:
+        """See `Engine.root_bytes`."""
+        content = await self._look(container, {"size": "1"})
+        return decode(content, shapes.SizedContainer).size_root_fs
 
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """See `Engine.remove`."""
@@ -308,9 +324,9 @@ class DockerEngine:
 
     # --- inside -------------------------------------------------------------------------------
 
-    async def _look(self, container: str) -> bytes:
+    async def _look(self, container: str, query: Mapping[str, str] | None = None) -> bytes:
         path = f"containers/{quote(container, safe='')}/json"
-        return await self._requests.call("GET", path, doing=f"look at {container}")
+        return await self._requests.call("GET", path, doing=f"look at {container}", query=query)
 
     async def _act(self, action: str, container: str, query: Mapping[str, str] | None = None) -> None:
         path = f"containers/{quote(container, safe='')}/{action}"

@@ -71,8 +71,18 @@ class _State(msgspec.Struct, rename="pascal"):
     finished_at: str | None = None
 
 
+class _Policy(msgspec.Struct, rename="pascal"):
+    name: str = ""
+
+
 class _Host(msgspec.Struct, rename="pascal"):
     nano_cpus: int = 0
+    restart_policy: _Policy | None = None
+
+    @property
+    def restarts(self) -> str:
+        """Engines say nothing, or an empty name, for `no`."""
+        return "no" if self.restart_policy is None else self.restart_policy.name or "no"
 
 
 class _Config(msgspec.Struct, rename="pascal"):
@@ -124,6 +134,7 @@ class InspectedContainer(msgspec.Struct, rename="pascal"):
             started_ms=time_ms(state.started_at),
             finished_ms=time_ms(state.finished_at),
             nano_cpus=self.host_config.nano_cpus,
+            restarts=self.host_config.restarts,
             labels=labels_of(self.config.labels),
             addresses={
                 name: _address(endpoint) for name, endpoint in (self.network_settings.networks or {}).items()
@@ -131,6 +142,10 @@ class InspectedContainer(msgspec.Struct, rename="pascal"):
             mounts=tuple(mount.name or mount.source for mount in self.mounts or ()),
             document=document,
         )
+
+
+class SizedContainer(msgspec.Struct, rename="pascal"):
+    size_root_fs: int = 0
 
 
 class _Pool(msgspec.Struct, rename="pascal"):

@@ -111,6 +111,7 @@ class ContainerDetails(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int | None = None
     finished_ms: int | None = None
     nano_cpus: int = 0
+    restarts: str = "no"
     labels: Mapping[str, str] = {}
     addresses: Mapping[str, str] = {}
     mounts: tuple[str, ...] = ()
@@ -242,6 +243,14 @@ class Engine(Protocol):
 
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """`force`: even while it runs. `volumes`: its anonymous volumes too."""
+        ...
+
+    async def never_restart(self, container: str) -> None:
+        """From now on the engine does not start it by itself (restart policy `no`)."""
+        ...
+
+    async def root_bytes(self, container: str) -> int:
+        """What its root file system holds, its image included; volumes are not part of it."""
         ...
 
     async def top(self, container: str) -> Mapping[str, Any]:

@@ -134,6 +134,18 @@ class MemoryEngine(MemoryMachine):
         self._unpause(self._find(container))
         self.done("unpause", container)
 
+    async def never_restart(self, container: str) -> None:
+        """See `Engine.never_restart`."""
+        await self.before("never_restart", container)
+        self._find(container).restarts = "no"
+        self.done("never_restart", container)
+
+    async def root_bytes(self, container: str) -> int:
+        """See `Engine.root_bytes`."""
+        await self.before("root_bytes", container)
+        found = self._find(container)
+        return found.image.source.size_bytes + found.written_bytes
+
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """See `Engine.remove`."""
         await self.before("remove", container)

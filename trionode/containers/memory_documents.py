@@ -65,6 +65,7 @@ def details_of(container: MemoryContainer, networks: Mapping[str, MemoryNetwork]
         started_ms=container.started_ms,
         finished_ms=container.finished_ms,
         nano_cpus=container.options.nano_cpus,
+        restarts=container.restarts,
         labels=container.labels,
         addresses=addresses,
         mounts=sources + container.volumes,

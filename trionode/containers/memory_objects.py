@@ -94,6 +94,9 @@ class MemoryContainer:
     health: str = ""
     started_ms: int | None = None
     finished_ms: int | None = None
+    restarts: str = "no"
+    written_bytes: int = 0
+    """What it has written outside its volumes."""
     load: float = 0.1
     """Share of its processors that it uses."""
     lines: deque[tuple[int, LogLine]] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))
