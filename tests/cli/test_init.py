@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def old_node(tmp_path: Path) -> Path:
     return home
 
 
+@pytest.fixture(autouse=True)
+def _no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever runs on this machine."""
+    monkeypatch.setattr("trionode.cli.init.ENGINE_SOCKET", str(tmp_path / "no-engine.sock"))
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -76,6 +83,17 @@ def test_a_new_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded.settings.node.key_file == str(key)
     assert sum(origin != "default" for origin in loaded.origins.values()) == 2
     assert call(["config", "check", str(config)]) == 0
+
+
+def test_apps_run_where_an_engine_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "docker.sock"
+    monkeypatch.setattr("trionode.cli.init.ENGINE_SOCKET", str(place))
+    call(["init", "--dir", str(tmp_path / "without")])
+    assert load([tmp_path / "without" / "trionode.toml"]).settings.hosting.engine == "none"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        call(["init", "--dir", str(tmp_path / "with")])
+    assert load([tmp_path / "with" / "trionode.toml"]).settings.hosting.engine == "docker"
 
 
 def test_every_commented_line_is_valid_when_uncommented(tmp_path: Path) -> None:

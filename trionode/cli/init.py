@@ -11,6 +11,7 @@ import click
 from trionode.cli.context import Invocation
 from trionode.errors import ConfigError
 
+ENGINE_SOCKET = "/var/run/docker.sock"
 _SHOWN = (
     ("node", ("data_dir", "key_file", "api_port", "bind_host", "address", "operator_id", "kadena_address")),
     (
@@ -139,10 +140,7 @@ def _config_lines(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _engine() -> dict[str, Any]:
     """The container engine of this machine, if there is one where engines usually are."""
-    from trionode.config.apps import HostingSettings
-
-    socket = Path(HostingSettings().engine_url.removeprefix("unix://"))
-    return {"hosting.engine": "docker"} if socket.is_socket() else {}
+    return {"hosting.engine": "docker"} if Path(ENGINE_SOCKET).is_socket() else {}
 
 
 def _check(text: str, path: Path) -> None:
