@@ -18,12 +18,18 @@ from trionode.runtime.logs import get_logger
 log = get_logger("containers.steps")
 
 
+class NotInTime(HostError):
+    """A step took longer than it may."""
+
+    code = "not_in_time"
+
+
 async def in_limit(call: Awaitable[object], limit_s: float, step: str) -> None:
-    """Wait for a step. Raises HostError when it takes longer than `limit_s`."""
+    """Wait for a step. Raises NotInTime when it takes longer than `limit_s`."""
     with trio.move_on_after(limit_s):
         await call
         return
-    raise HostError(f"{step}: not done within {limit_s:g} s", remedy="see whether engine and disk are well")
+    raise NotInTime(f"{step}: not done within {limit_s:g} s", remedy="see whether engine and disk are well")
 
 
 async def to_the_end(call: Awaitable[object], grace_s: float) -> None:
@@ -78,7 +84,7 @@ class Ladder:
         """The step that was begun last."""
 
     async def up(self, step: Step, within_s: float) -> None:
-        """Do one more step. Raises HostError when it takes longer than `within_s`."""
+        """Do one more step. Raises NotInTime when it takes longer than `within_s`."""
         self._begun.append(step)
         self.at = step.name
         await in_limit(step.do(), within_s, step.name)
