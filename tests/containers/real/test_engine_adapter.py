@@ -93,6 +93,7 @@ async def test_a_frozen_engine_holds_nobody_longer_than_they_wait(own_engine: Da
     async with open_docker(own_engine.at.url) as adapter:
         await adapter.containers()
         own_engine.pause()
+        wait_until_frozen(own_engine)
         try:
             with trio.move_on_after(0.2) as scope:
                 await adapter.containers()
@@ -214,6 +215,12 @@ async def test_trying_an_engine_that_is_away_costs_next_to_nothing(own_engine: D
         await trio.sleep(5)
         assert time.process_time() - before_s < 0.1
         nursery.cancel_scope.cancel()
+
+
+def wait_until_frozen(daemon: Daemon) -> None:
+    """A signal is on its way for a moment."""
+    while " T " not in Path(f"/proc/{daemon.pid}/stat").read_text():
+        time.sleep(0.01)
 
 
 def voluntary_switches() -> int:
