@@ -46,6 +46,8 @@ class World:
         self.host.bus = self.bus
         self.counters = Counters()
         self.daemon, self.status, self.data = Gate(), Gate(), Gate()
+        self.engine = Gate(is_open=True)
+        self.stops: set[str] = set()
         self.heartbeat = Heartbeat(SystemSettings(), self.store, self.machine, self.clock, self.counters)
         self.manager = BootManager(
             SystemSettings(),
@@ -62,7 +64,11 @@ class World:
                 confirmed=lambda: self.confirmed,
                 is_dos=lambda: self.dos,
                 listed=lambda app: self.listed,
-                specs=lambda app: next((row.components for row in APPS if row.name == app), None),
+                specs=lambda app: next(
+                    (row.components for row in self.host.installed() if row.name == app), None
+                ),
+                engine_ready=self.engine,
+                stops=lambda: self.stops,
             ),
             bus=self.bus,
             counters=self.counters,
@@ -312,3 +318,92 @@ async def test_an_engine_error_is_not_swallowed(autojump_clock: MockClock, world
     world.host.failing = {"a"}
     with pytest.raises(HostError, match="cannot remove a"):
         await world.host.remove("a", reason="test")
+
+
+MANY = tuple(
+    InstalledApp(f"app{number}", "", tuple(Component(f"part{part}_app{number}") for part in range(3)))
+    for number in range(50)
+)
+
+
+@pytest.mark.trio
+async def test_many_apps_start_side_by_side_within_a_limit_and_each_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(MANY)
+    await world.live()
+    world.power_cut()
+    under_way: set[str] = set()
+    most = 0
+    start = world.host.start
+
+    async def slow(identifier: str) -> None:
+        nonlocal most
+        app = identifier.partition("_")[2]
+        assert app not in under_way, "one component of an app at a time"
+        under_way.add(app)
+        most = max(most, len(under_way))
+        await trio.sleep(0.5)
+        await start(identifier)
+        under_way.discard(app)
+
+    world.host.start = slow  # type: ignore[method-assign]
+    began_s = trio.current_time()
+    async with world.process():
+        world.open_all()
+        await world.manager.settled.wait()
+        took_s = trio.current_time() - began_s
+        assert world.manager.results.started == [app.name for app in MANY], "told in the order of the plan"
+        assert most == HostingSettings().parallel_starts
+        assert took_s < 60
+        for app in MANY:
+            started = [
+                name for what, name in world.host.actions if what == "start" and name.endswith(app.name)
+            ]
+            assert started[-3:] == [part.identifier for part in app.components]
+
+
+@pytest.mark.trio
+async def test_an_engine_that_is_late_is_waited_for(autojump_clock: MockClock, world: World) -> None:
+    await world.live()
+    world.power_cut()
+    async with world.process():
+        world.engine.close()
+        world.open_all()
+        await trio.sleep(100)
+        assert world.published() == []
+        world.engine.open()
+        await world.manager.settled.wait()
+        assert world.manager.results.started == ["a", "b", "c"]
+
+
+@pytest.mark.trio
+async def test_what_an_absent_engine_could_not_do_is_done_when_it_answers(
+    autojump_clock: MockClock, world: World
+) -> None:
+    await world.live()
+    world.power_cut()
+    async with world.process():
+        world.engine.close()
+        world.open_all()
+        await trio.sleep(HostingSettings().engine_timeout_s + 1)
+        assert world.manager.settled.is_open, "the rest of the node does not wait for ever"
+        assert world.manager.results.started == []
+        assert "did not answer" in world.manager.results.failed[0][1]
+        await trio.sleep(5_000)
+        world.engine.open()
+        await trio.sleep(60)
+        assert world.manager.results.started == ["a", "b", "c"]
+
+
+@pytest.mark.trio
+async def test_what_was_stopped_on_purpose_stays_stopped(autojump_clock: MockClock, world: World) -> None:
+    await world.live()
+    world.power_cut()
+    async with world.process():
+        world.stops = {"web_a", "web_b", "db_b"}
+        world.open_all()
+        await world.manager.settled.wait()
+        assert world.manager.results.partially_started == ["a"]
+        assert world.manager.results.stopped == ["b"]
+        assert ("start", "web_a") not in world.host.actions
