@@ -285,6 +285,15 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
     hardware_removal_spacing_s: Annotated[
         float, about("between two of those removals", ge=0, original="fixed, 5 s")
     ] = 5.0
+    storage_delay_s: Annotated[
+        float, about("first look at the size of root file systems", ge=0, original="fixed, 20 min")
+    ] = 1200.0
+    storage_interval_s: Annotated[
+        float, about("look at the size of root file systems", gt=0, original="fixed, 30 min")
+    ] = 1800.0
+    storage_spacing_s: Annotated[
+        float, about("between two apps that were too large", ge=0, original="fixed, 2 min")
+    ] = 120.0
     primary_interval_s: Annotated[
         float, about("choice of the primary of g: apps", gt=0, original="fluxapps.masterSlaveIntervalMs")
     ] = 30.0

@@ -307,6 +307,7 @@ class Containers:
             MonitorParts(
                 settings=parts.settings,
                 hosted=self.hosted,
+                installed=self.installed,
                 actions=self.actions,
                 operations=self.operations,
                 stops=self.stops,
@@ -315,6 +316,7 @@ class Containers:
                 images=self.seams.images,
                 lists=self.lists,
                 electorate=self.seams.electorate(parts.counters),
+                engine_ready=self.host.reachable,
                 boot_settled=parts.boot_settled,
                 bus=parts.bus,
                 counters=parts.counters,

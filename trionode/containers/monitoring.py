@@ -17,8 +17,11 @@ from trionode.containers.hardware import HardwareWatch
 from trionode.containers.hosted import Hosted
 from trionode.containers.imagecompliance import BlockedImages, ImageCompliance
 from trionode.containers.imageupdates import Digests, ImageUpdates
+from trionode.containers.installedapps import InstalledApps
 from trionode.containers.operations import Operations
 from trionode.containers.operatorstops import OperatorStops
+from trionode.containers.restartpolicy import RestartPolicies
+from trionode.containers.storagewatch import StorageWatch
 from trionode.containers.surplus import SurplusWatch
 from trionode.containers.updates import SpecUpdates
 from trionode.plans.election import manager_urls
@@ -35,6 +38,7 @@ class MonitorParts:
 
     settings: Settings
     hosted: Hosted
+    installed: InstalledApps
     actions: AppLifecycle
     operations: Operations
     stops: OperatorStops
@@ -43,6 +47,7 @@ class MonitorParts:
     images: Digests
     lists: BlockedImages
     electorate: Electorate
+    engine_ready: Gate
     boot_settled: Gate
     bus: EventBus
     counters: Counters
@@ -112,6 +117,15 @@ class Monitoring:
                 boot_settled=parts.boot_settled,
                 counters=parts.counters,
             ),
+            StorageWatch(
+                settings.monitors,
+                installed=parts.installed,
+                engine=parts.engine,
+                actions=actions,
+                boot_settled=parts.boot_settled,
+                counters=parts.counters,
+            ),
+            RestartPolicies(parts.engine, parts.engine_ready, parts.counters),
             self.election,
         ]
 
