@@ -15,7 +15,7 @@ import trio
 from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
 from trionode.containers.installer import Installer
 from trionode.containers.lifecycleports import Workbench
-from trionode.containers.operations import Busy, Operations, Work
+from trionode.containers.operations import Operations, Work
 from trionode.containers.records import AppRecord, records_of
 from trionode.containers.redeployer import Redeployer
 from trionode.containers.uninstaller import NOT_HERE, Uninstaller
@@ -64,7 +64,7 @@ class AppLifecycle:
                 await bench.records.forget(record.app)  # another node removed it meanwhile
 
     async def recover(self) -> tuple[Outcome, ...]:
-        """Remove what was left half done, unless something is being done right now.
+        """Remove what was left half done, unless something is being done to the app right now.
 
         To be called after `load`, and again when engine or disk are back.
         """
@@ -74,10 +74,7 @@ class AppLifecycle:
                 continue
             told = record.phase == "removing"
             reason = f"its {'removal' if told else 'installation'} was interrupted"
-            try:
-                outcomes.append(await self.remove(record.app, reason=reason, force=True, tell_peers=told))
-            except Busy as busy:
-                log.info("left for later", app=record.app, why=busy.message)
+            outcomes.append(await self.remove(record.app, reason=reason, force=True, tell_peers=told))
         return tuple(outcomes)
 
     # AppActions
