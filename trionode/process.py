@@ -68,6 +68,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
         if settings.api.test_controls:
             registry_store = with_faults(registry_store)
         clock, nodes = SystemClock(), HttpSource(source_ip=source_ip)
+        bench = stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip))
         seams = None
         if settings.hosting.engine == "docker":
             from trionode.containers.seams import open_seams
@@ -79,6 +80,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
                     local=stores.local,
                     nodes=nodes,
                     key=key,
+                    bench=bench,
                     clock=clock,
                     source_ip=source_ip,
                 )
@@ -90,7 +92,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             rng=random.Random(),
             transport=transport,
             daemon=stack.enter_context(daemon_rpc(settings.chain, conf, source_ip=source_ip)),
-            bench=stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip)),
+            bench=bench,
             store=stores.events,
             registry_store=registry_store,
             os_uptime_s=os_uptime_s,

@@ -79,6 +79,13 @@ class EnterpriseSettings(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         about("public keys of enterprise nodes", original="enterpriseNodesPublicKeys", shared=True),
     ] = ("027595b0b8257d7b901fc024d7c5b66a7af68b64240dea0359dec3ffb1f2a33a8d",)
+    opens_encrypted: Annotated[
+        bool,
+        about(
+            "the benchmark of this locked-down (Arcane) system unwraps keys of encrypted apps",
+            original="env FLUXOS_PATH",
+        ),
+    ] = False
     trusted_keys: Annotated[
         tuple[str, ...],
         about("node keys that score higher for encrypted apps", original="enterprisePublicKeys", shared=True),

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.containers.composition import ContainerSeams
 from trionode.errors import ConfigError
 from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
 from trionode.store.localapps import LocalAppStore
 from trionode.sync.source import NodeHttp
 from trionode.wire.keys import NodeKey
@@ -29,12 +31,14 @@ async def open_seams(
     local: LocalAppStore,
     nodes: NodeHttp,
     key: NodeKey,
+    bench: ChainRpc,
     clock: WallClock,
     source_ip: str | None = None,
 ) -> AsyncIterator[ContainerSeams]:
     """For the length of a block. `folder`: the data folder. Raises ConfigError."""
     import httpx
 
+    from trionode.chain.enterprise import BenchOpener
     from trionode.containers.docker import open_docker
     from trionode.containers.electorate import HttpElectorate
     from trionode.containers.imageregistry_http import open_image_registry
@@ -64,6 +68,8 @@ async def open_seams(
             nodes=nodes,
             listeners=TcpListeners(source_ip),
             electorate=lambda counters: HttpElectorate(client, nodes, counters),
+            # A node that has one refuses what it cannot open; elsewhere such apps are others' business.
+            opener=BenchOpener(bench, Counters()) if settings.enterprise.opens_encrypted else None,
         )
 
 
