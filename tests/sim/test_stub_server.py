@@ -170,6 +170,11 @@ async def test_node_list_operations() -> None:
         await world.control("POST", "/node-tier/127.0.0.12", {"tier": "stratus"})
         bench = await world.rpc("127.0.0.12", bench=True).call("getbenchmarks")
         assert bench["cores"] == 16
+        assert "systemsecure" not in bench
+        for method, secure in (("POST", True), ("DELETE", None)):
+            assert await world.control(method, "/node-secure/127.0.0.12") == (200, {"changed": 1})
+            bench = await world.rpc("127.0.0.12", bench=True).call("getbenchmarks")
+            assert bench.get("systemsecure") is secure
         await world.control("POST", "/node-list/reset")
         assert await listed() == [node.ip for node in NODES]
         new = {"ip": "127.0.0.44:16137", "pubkey": "02ff", "tier": "NIMBUS"}

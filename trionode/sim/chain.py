@@ -186,6 +186,13 @@ class VirtualChain:
         self._rows = None
         return len(addresses)
 
+    def set_secure(self, ip: str, *, secure: bool) -> int:
+        """Whether the benchmark of a node (or of all) calls its system locked down; how many."""
+        addresses = self._addresses(ip)
+        for address in addresses:
+            self.registry[address] = msgspec.structs.replace(self.registry[address], secure=secure)
+        return len(addresses)
+
     # --- faults -----------------------------------------------------------------------------
 
     def set_status(self, ip: str, status: str) -> None:

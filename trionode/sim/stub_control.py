@@ -1,8 +1,9 @@
 """The control API of the daemon stub (docs/spec/testnet.md §4.1, with its `/all` defect repaired).
 
 Every route of the table that concerns the chain itself, plus ours: POST /behaviour/{ip|all}
-{mode: ok|down|slow|garbage|wrong|half-batch, delayMs}, POST /advance-block {count}, POST /nodes/add
-{node}, POST /reorg {depth, extra, fate: keep|shift|drop}, POST /plant-app-tx {appHash, height, valueSat}.
+{mode: ok|down|slow|garbage|wrong|half-batch, delayMs}, POST and DELETE /node-secure/{ip|all} (what its
+benchmark says of its system), POST /advance-block {count}, POST /nodes/add {node},
+POST /reorg {depth, extra, fate: keep|shift|drop}, POST /plant-app-tx {appHash, height, valueSat}.
 Errors are 400/404 with {"error": text}.
 """
 
@@ -68,6 +69,12 @@ class ControlApi:
             ("POST", "node-list/reset", 0): lambda *_: self._chain.reset_nodes(),
             ("POST", "node-tier", 1): lambda body, args, _: {
                 "changed": self._chain.set_tier(args[0], _text(body, "tier"))
+            },
+            ("POST", "node-secure", 1): lambda _, args, __: {
+                "changed": self._chain.set_secure(args[0], secure=True)
+            },
+            ("DELETE", "node-secure", 1): lambda _, args, __: {
+                "changed": self._chain.set_secure(args[0], secure=False)
             },
             ("POST", "rpc-fail", 1): lambda _, args, __: self._chain.fail(args[0]),
             ("DELETE", "rpc-fail", 1): lambda _, args, __: self._chain.recover(args[0]),
