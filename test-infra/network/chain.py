@@ -60,6 +60,14 @@ class ChainControl:
     async def mend_rpc(self, ip: str = ALL) -> None:
         await self.ask("DELETE", f"/rpc-fail/{ip}")
 
+    async def secure(self, ip: str) -> None:
+        """From now on the benchmark calls the system of that node locked down (Arcane)."""
+        await self.ask("POST", f"/node-secure/{ip}")
+
+    async def insecure(self, ip: str) -> None:
+        """From now on it does not."""
+        await self.ask("DELETE", f"/node-secure/{ip}")
+
     async def delist(self, ip: str) -> None:
         await self.ask("POST", f"/node-list/remove/{ip}")
 

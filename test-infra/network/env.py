@@ -57,7 +57,49 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes whose RPC fails from the start."""
     boot: BootContext | None = None
     """None: a fresh folder, which is a first boot."""
+    engine_node: int = 0
+    """This node runs its apps in a real container engine; 0: no node does, apps are lines of a file."""
+    secure: tuple[int, ...] = ()
+    """Nodes whose benchmark says that their system is locked down (Arcane) and unwraps keys."""
 
+
+ENGINE_SETTINGS: dict[str, Any] = {
+    "hosting.engine": "docker",
+    # The disk of the machine that tests run on need not be as large as that of a node.
+    "resources.locked_hdd_gb": 0,
+    "resources.locked_extra_hdd_gb": 0,
+    "resources.locked_ram_mb": 0,
+    "spawner.delay_factor": 0.002,
+    "spawner.blocked_delay_s": 1.0,
+    "spawner.reconfirm_delay_s": 3.0,
+    "spawner.collision_wait_s": 1.0,
+    "spawner.verify_wait_s": 1.0,
+    "spawner.defer_plain_on_arcane_s": 0.5,
+    "spawner.defer_targeted_s": 0.3,
+    "spawner.defer_targeted_encrypted_s": 0.15,
+    "spawner.defer_static_ip_s": 0.4,
+    "spawner.defer_static_ip_encrypted_s": 0.2,
+    "spawner.defer_datacenter_s": 0.5,
+    "spawner.defer_datacenter_encrypted_s": 0.25,
+    "port_test.bind_delay_s": 0.2,
+    "port_test.propagation_delay_s": 0.2,
+    "installer.redeploy_delay_s": 0.5,
+    "installer.redeploy_component_delay_s": 0.2,
+    "installer.network_release_s": 0.2,
+    "installer.network_retry_s": 0.3,
+    "installer.removal_spacing_s": 1.0,
+    "images.update_interval_s": 5.0,
+    "images.update_first_min_s": 1.0,
+    "images.update_first_max_s": 2.0,
+    "images.between_apps_s": 0.1,
+    "images.after_redeploy_s": 1.0,
+    "images.between_components_s": 0.1,
+    "monitors.node_removal_spacing_s": 0.5,
+    "monitors.confirmation_loss_s": 2.0,
+    "monitors.dos_recovery_s": 2.0,
+    "monitors.error_recovery_s": 2.0,
+}
+"""On top of the others, for the node with the engine."""
 
 TIERS: dict[int, str] = {
     number: "CUMULUS" if number <= 4 or number == 16 else "NIMBUS" if number <= 10 else "STRATUS"

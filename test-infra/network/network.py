@@ -20,7 +20,8 @@ import trio
 
 from network import boot
 from network.chain import ChainControl
-from network.env import SETTINGS, TEAM, TIERS, Env, admin_of
+from network.engineroom import EngineRoom
+from network.env import ENGINE_SETTINGS, SETTINGS, TEAM, TIERS, Env, admin_of
 from network.http import Caller, Unanswered
 from network.namespace import Namespace, NoNamespace
 from network.node import LOOK_EVERY_S, Node, NodeProcess, going_down
@@ -49,6 +50,17 @@ class Connected:
         self._nodes = {number: Node(process, caller) for number, process in network.nodes.items()}
         for node in self._nodes.values():
             nursery.start_soon(node.reader.run)
+
+    @property
+    def engine(self) -> EngineRoom:
+        """The container engine of the engine node, and the image registry beside it."""
+        assert self._network.engine is not None, "no node of this network has a container engine"
+        return self._network.engine
+
+    @property
+    def host(self) -> Node:
+        """The engine node."""
+        return self[self._network.env.engine_node]
 
     @property
     def real_cut(self) -> bool:
@@ -123,6 +135,7 @@ class Network:
         self.nodes = {
             place.number: NodeProcess(place, self.namespace) for place in self.layout.nodes[: env.nodes]
         }
+        self.engine = self._engine_room() if env.engine_node else None
         self._helpers: list[Running] = []
         self._numbers = itertools.count(1)
 
@@ -165,6 +178,8 @@ class Network:
     def _start(self) -> None:
         """Write the files, start the stand-ins, set the world up, start the nodes."""
         env = self.env
+        if self.engine is not None:
+            self.engine.open()
         places.write(
             self.layout,
             # Keys of a network on the loopback range guard nothing; a seed makes runs alike.
@@ -176,11 +191,13 @@ class Network:
                     "system.shutdown_marker_files": [str(going_down(process.place))],
                     "system.shutdown_commands": False,
                     "node.operator_id": admin_of(number).address,
+                    **self._engine_settings(number),
                     **env.node_overrides.get(number, {}),
                 }
                 for number, process in self.nodes.items()
             },
             tiers={**TIERS, **env.tiers},
+            secure=env.secure,
         )
         for process in self.nodes.values():
             boot.prepare(process.place, env.boot)
@@ -204,6 +221,16 @@ class Network:
             "services.geolocation_url": services,
             "services.stats_url": services,
         }
+
+    def _engine_room(self) -> EngineRoom:
+        if self.namespace is None:
+            raise NoNamespace("a node with a container engine needs a network namespace, which root can make")
+        return EngineRoom(self.namespace, self.layout.folder)
+
+    def _engine_settings(self, number: int) -> dict[str, Any]:
+        if self.engine is None or number != self.env.engine_node:
+            return {}
+        return {**ENGINE_SETTINGS, "hosting.engine_url": self.engine.url}
 
     def _start_stubs(self) -> None:
         layout = self.layout
@@ -270,6 +297,8 @@ class Network:
             helper.send_signal(signal.SIGTERM)
         for helper in self._helpers:
             helper.finish()
+        if self.engine is not None:
+            self.engine.close()
         if self.namespace is not None:
             self.namespace.close()
 

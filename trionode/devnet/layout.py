@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +122,13 @@ def write(
     *,
     node_overrides: Mapping[int, Mapping[str, Any]] | None = None,
     tiers: Mapping[int, str] | None = None,
+    secure: Collection[int] = (),
 ) -> None:
     """Create the folders, keys, settings, app lists and the node list; keys survive a second run.
 
     `overrides` are extra `section.key` settings for every node, `node_overrides` for single ones by their
-    number; `tiers` are the tiers of single nodes.
+    number; `tiers` are the tiers of single nodes, `secure` the numbers of those whose benchmark says that
+    their system is locked down.
     """
     rows = []
     for node in layout.nodes:
@@ -135,7 +137,8 @@ def write(
         extra = {**(overrides or {}), **(node_overrides or {}).get(node.number, {})}
         node.config.write_text(_settings_text(layout, node, extra), "utf-8")
         (node.folder / "apps.toml").write_text(_apps_text(node), "utf-8")
-        rows.append(_node_row(node, key, (tiers or {}).get(node.number)))
+        row = _node_row(node, key, (tiers or {}).get(node.number))
+        rows.append({**row, "secure": True} if node.number in secure else row)
     layout.node_list.write_text(json.dumps(rows, indent=1), "utf-8")
 
 
