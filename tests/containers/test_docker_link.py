@@ -23,6 +23,7 @@ from trionode.containers.engine import (
     NotFound,
     PullProgress,
 )
+from trionode.errors import ConfigError
 from trionode.plans.createoptions import CreateOptions
 
 pytestmark = [pytest.mark.trio, pytest.mark.process]
@@ -118,6 +119,22 @@ async def test_errors_of_the_block_come_out_as_they_are(fake: FakeDocker) -> Non
         async with open_docker(fake.url):
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+async def test_an_opening_can_be_cancelled_at_any_time(fake: FakeDocker) -> None:
+    for number in range(20):
+        with trio.move_on_after(number * 0.0005) as scope:
+            async with open_docker(fake.url):
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+    gc.collect()
+
+
+async def test_addresses_of_another_kind_are_refused() -> None:
+    for url in ("", "/var/run/docker.sock", "ssh://somewhere", "npipe://x"):
+        with pytest.raises(ConfigError, match="address"):
+            async with open_docker(url):
+                pass
 
 
 async def test_a_cancelled_block_may_still_use_the_engine(fake: FakeDocker) -> None:

@@ -21,6 +21,7 @@ from yarl import URL
 
 from trionode.containers.docker_answers import choose_version, error_of
 from trionode.containers.engine import EngineUnreachable
+from trionode.errors import ConfigError
 from trionode.runtime.logs import get_logger
 
 T = TypeVar("T")
@@ -169,36 +170,52 @@ def _query(query: Mapping[str, str] | None) -> str:
 
 @asynccontextmanager
 async def open_link(url: str) -> AsyncIterator[DockerLink]:
-    """A link for the length of a block. Whether the engine is there is seen at the first call."""
+    """A link for the length of a block. Whether the engine is there is seen at the first call.
+
+    Raises ConfigError for an address of another kind.
+    """
+    if not url.startswith(("unix:///", "tcp://")):
+        raise ConfigError(
+            f"{url!r} is no address of an engine", remedy="write unix:///path or tcp://host:port"
+        )
     failure: Exception | None = None
-    leaving = trio.Event()
+    keeper = _Keeper(url)
     async with trio.open_nursery() as nursery:
-        link: DockerLink = await nursery.start(_keep_loop, url, leaving)
+        nursery.start_soon(keeper.run)
         try:
-            yield link
+            # Not `nursery.start`: cancelled meanwhile, it would wait for a task that nobody told to end.
+            await keeper.opened.wait()
+            assert keeper.link is not None
+            yield keeper.link
         except Exception as error:  # noqa: BLE001 - raised again outside of the nursery, which would wrap it
             failure = error
         finally:
-            leaving.set()
+            keeper.leaving.set()
     if failure is not None:
         raise failure
 
 
-async def _keep_loop(
-    url: str, leaving: trio.Event, task_status: trio.TaskStatus[DockerLink] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """The loop outlives the cancellation of the block, in which containers may have to be stopped yet."""
-    with trio.CancelScope(shield=True):
-        async with trio_asyncio.open_loop() as loop:
-            loop.set_exception_handler(_report)
-            connector, client = await loop.run_aio_coroutine(_open_client(url))
-            link = DockerLink(url, loop, client)
-            try:
-                task_status.started(link)
-                await leaving.wait()
-            finally:
-                link.is_closed = True
-                await loop.run_aio_coroutine(_close_client(connector, client))
+class _Keeper:
+    """Keeps the loop. It outlives the cancellation of the block, which may have containers to stop yet."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.link: DockerLink | None = None
+        self.opened = trio.Event()
+        self.leaving = trio.Event()
+
+    async def run(self) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio_asyncio.open_loop() as loop:
+                loop.set_exception_handler(_report)
+                connector, client = await loop.run_aio_coroutine(_open_client(self._url))
+                link = self.link = DockerLink(self._url, loop, client)
+                try:
+                    self.opened.set()
+                    await self.leaving.wait()
+                finally:
+                    link.is_closed = True
+                    await loop.run_aio_coroutine(_close_client(connector, client))
 
 
 async def _open_client(url: str) -> tuple[aiohttp.BaseConnector, aiodocker.Docker]:
