@@ -208,7 +208,10 @@ async def test_nobody_signs_in_while_the_engine_is_away(hosted: Any) -> None:
 @pytest.mark.trio
 async def test_the_status_counts_the_apps_here(hosted: Any) -> None:
     found = await hosted.data("/trionode/status")
-    assert found["hosting"] == {"installed": 1, "running": 1, "operation": None, "stoppedOnPurpose": 0}
+    usual = {"installed": 1, "running": 1, "problem": None, "operation": None, "stoppedOnPurpose": 0}
+    assert found["hosting"] == usual
+    hosted.apps.engine_problem = "it does not answer"
+    assert (await hosted.data("/trionode/status"))["hosting"]["problem"] == "it does not answer"
     await hosted.apps.stops.add(["web_shop"])
     with hosted.apps.operations.doing(Work.REMOVE, "shop"):
         found = await hosted.data("/trionode/status")

@@ -216,6 +216,8 @@ class HostedApps:
         self.actions_planned: tuple[PlannedAction, ...] = ()
         self._subnet = 1
 
+    engine_problem = ""
+
     async def present_plan(self) -> tuple[PlannedAction, ...]:
         return self.actions_planned
 

@@ -95,6 +95,7 @@ def hosting_document(containers: ContainersPort | None) -> dict[str, Any] | None
     return {
         "installed": len(containers.installed.rows()),
         "running": None if running is None else len(running),
+        "problem": containers.engine_problem or None,
         "operation": None if operation is None else f"{operation.work.value} of {operation.app}",
         "stoppedOnPurpose": len(containers.stops.names),
     }

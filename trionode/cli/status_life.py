@@ -47,6 +47,8 @@ def _hosting(hosting: dict[str, Any]) -> None:
     if hosting["operation"]:
         words.append(hosting["operation"])
     line("hosting", ", ".join(words))
+    if hosting.get("problem"):
+        line("", f"the container engine is away: {hosting['problem']}")
 
 
 def _monitor(monitor: dict[str, Any]) -> None:

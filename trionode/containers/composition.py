@@ -288,6 +288,11 @@ class Containers:
         """What would be done to containers right now, without doing it. Raises EngineError, DiskError."""
         return await self._planner.plan()
 
+    @property
+    def engine_problem(self) -> str:
+        """Why the engine cannot be used right now, "" when it answers."""
+        return self.host.problem
+
     def services(self) -> list[Service]:
         """In start order."""
         return self._services
