@@ -17,6 +17,7 @@ from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.containers.announcements import Announcements
 from trionode.containers.appactions import AppLifecycle
+from trionode.containers.bursts import CpuBursts
 from trionode.containers.disk import Disk, Firewall
 from trionode.containers.electionwatch import Electorate
 from trionode.containers.engine import Engine
@@ -164,6 +165,13 @@ class Containers:
             self.stops,
             self.mounts,
             self.host,
+            CpuBursts(
+                parts.settings.resources,
+                engine=self.engine,
+                disk=self.disk,
+                bus=parts.bus,
+                counters=parts.counters,
+            ),
             self.health,
             self.orphans,
             self.expired,

@@ -14,6 +14,7 @@ import msgspec
 from trionode.containers.engine import ContainerRow, EngineEvent
 from trionode.lifecycle.local import EXITED, RUNNING
 from trionode.plans import labels
+from trionode.plans.createoptions import BURST_LABEL
 
 CREATED = "created"
 PAUSED = "paused"
@@ -45,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True):
     state: str
     app: str = ""
     unhealthy: bool = False
+    may_burst: bool = False
     started_ms: int = 0
     asked_ms: int = 0
 
@@ -60,6 +62,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     before: str | None
     state: str | None
     unhealthy: bool = False
+    may_burst: bool = False
     ending: Ending | None = None
     ran_ms: int | None = None
     at_ms: int = 0
@@ -155,6 +158,7 @@ class ContainerTable:
             before=None if old is None else old.state,
             state=new.state,
             unhealthy=new.unhealthy,
+            may_burst=new.may_burst,
             ending=ending,
             ran_ms=at_ms - began_ms if began_ms else None,
             at_ms=at_ms,
@@ -196,6 +200,7 @@ def _entry(row: ContainerRow) -> Entry:
         state=row.state,
         app=row.labels.get(labels.OWNER, ""),
         unhealthy=row.is_unhealthy,
+        may_burst=BURST_LABEL in row.labels,
     )
 
 
@@ -204,6 +209,7 @@ def _created(event: EngineEvent) -> Entry:
         id="",
         state=CREATED,
         app=event.attributes.get(labels.OWNER, ""),
+        may_burst=BURST_LABEL in event.attributes,
     )
 
 
@@ -248,6 +254,7 @@ def _difference(name: str, old: Entry | None, new: Entry, now_ms: int, *, engine
         before=None if old is None else old.state,
         state=new.state,
         unhealthy=new.unhealthy,
+        may_burst=new.may_burst,
         ending=None if new.state in ALIVE else ending,
         at_ms=now_ms,
     )

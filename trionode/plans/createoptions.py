@@ -24,6 +24,7 @@ SWAP_MB = 2000
 OPEN_FILES = 100_000
 HOST_SERVICE = "fluxnode.service"
 XFS_LIMIT_GB = 10
+BURST_LABEL = "flux.burst.eligible"
 PROTOCOLS = ("tcp", "udp")
 
 
@@ -73,7 +74,7 @@ def create_options(
     `disk_quota`: the engine keeps its images on xfs with project quotas.
     """
     data = parse_container_data(part.container_data)
-    burst = (("flux.burst.eligible", "true"), ("flux.burst.cores", _number(part.cpu))) if bursts else ()
+    burst = ((BURST_LABEL, "true"), ("flux.burst.cores", _number(part.cpu))) if bursts else ()
     return CreateOptions(
         name=part.container,
         app=part.app,
@@ -99,6 +100,12 @@ def create_options(
 def may_burst(owner: object, enterprise_owners: Collection[str], *, supported: bool) -> bool:
     """Whether containers of this owner may use more CPU than they pay for while it is idle."""
     return supported and owner in enterprise_owners
+
+
+def burst_us(cpu: float, usable_cores: float, period_us: int) -> int:
+    """Microseconds per period beyond its quota: at most as much again, and what the host keeps is kept."""
+    quota_us = cpu * period_us
+    return int(min(quota_us, usable_cores * period_us - quota_us))
 
 
 def docker_body(options: CreateOptions, *, owned: bool = True) -> dict[str, Any]:
