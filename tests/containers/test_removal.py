@@ -266,3 +266,43 @@ async def test_volumes_alone_are_found_by_their_names(autojump_clock: trio.abc.C
     await life.installed.delete("shop")
     assert (await life.actions.remove("shop", reason="an orphan", force=True)).ok
     assert sorted(world.disk.held) == ["fluxcore_base"]
+
+
+async def test_a_record_that_cannot_be_deleted_is_told(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    before = await world.everything()
+    assert (await life.actions.install(app("bare", part("web")), reason="the test")).ok
+    world.engine.vanish("fluxweb_bare")
+    forget = world.store.delete
+
+    async def deleting(name: str) -> None:
+        await forget(name)
+        world.store.failing.add("put_meta")
+
+    world.store.delete = deleting  # type: ignore[method-assign]
+    outcome = await life.actions.remove("bare", reason="the test")
+    assert (outcome.ok, outcome.step) == (False, "record")
+    world.store.failing.clear()
+    await world.life()
+    assert await world.everything() == before
+
+
+async def test_a_network_alone_is_found(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await with_shop(world)
+    assert (await life.actions.remove("base", reason="the test")).ok
+    assert (await life.actions.remove("shop", reason="the test")).ok
+    assert "fluxDockerNetwork_base" in world.engine.everything()["network"]
+    assert (await life.actions.remove("base", reason="what is left", force=True)).ok
+    assert "fluxDockerNetwork_base" not in world.engine.everything()["network"]
+
+
+async def test_rules_of_a_bridge_that_is_gone_are_taken_away(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    world.firewall.failing["guard"] = 1
+    assert not (await life.actions.remove("base", reason="the test")).ok
+    assert world.firewall.guarded != ()
+    await life.actions.recover()
+    assert world.firewall.guarded == ()

@@ -16,6 +16,7 @@ from trionode.containers.records import AppRecord, PartRecord, records_of
 from trionode.errors import HostError
 from trionode.lifecycle.names import container_name, containers_of
 from trionode.plans import labels
+from trionode.plans.networks import network_name
 from trionode.plans.parts import parts_of
 
 
@@ -33,6 +34,7 @@ class Traces(msgspec.Struct, frozen=True):
     """All of an app in order of its specification; `problems`: who could not be asked."""
 
     parts: tuple[Trace, ...]
+    has_network: bool = False
     problems: tuple[str, ...] = ()
 
 
@@ -56,11 +58,13 @@ async def traces_of(bench: Workbench, app: str, *, anywhere: bool = False) -> Tr
         container_name(part.identifier): Trace(container_name(part.identifier), part.image, ports=part.ports)
         for part in (record.parts if record is not None else ())
     }
+    rows: tuple[ContainerRow, ...] = ()
+    networks: frozenset[str] = frozenset()
     try:
         rows = await bench.engine.containers()
+        networks = frozenset(network.name for network in await bench.engine.networks())
     except HostError as error:
         problems.append(f"containers: {error.message}")
-        rows = ()
     named = frozenset(containers_of(app, [row.name for row in rows]))
     for row in rows:
         if row.name in named | found.keys() or row.labels.get(labels.OWNER) == app:
@@ -72,7 +76,7 @@ async def traces_of(bench: Workbench, app: str, *, anywhere: bool = False) -> Tr
         volumes = []
     for name in containers_of(app, volumes):
         found.setdefault(name, Trace(name))
-    return Traces(tuple(found.values()), tuple(problems))
+    return Traces(tuple(found.values()), network_name(app) in networks, tuple(problems))
 
 
 def _seen(known: Trace | None, row: ContainerRow) -> Trace:

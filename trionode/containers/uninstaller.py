@@ -8,6 +8,7 @@ so that it is tried again. File sync has no port here yet: there are no folders 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import suppress
 
 import msgspec
 import trio
@@ -77,7 +78,7 @@ class Uninstaller:
         try:
             attempts.at = "look"
             traces = await traces_of(bench, app, anywhere=force)
-            if not (was_here or before is not None or traces.parts):
+            if not (was_here or before is not None or traces.parts or traces.has_network):
                 return Outcome(False, f"{app} is not installed here", NOT_HERE)
             if traces.problems and not force:
                 return Outcome(False, "; ".join(traces.problems), "look")
@@ -93,6 +94,7 @@ class Uninstaller:
             await self._stay(app, before)
             log.error("app not removed", app=app, step=attempts.at, problem=error.one_line())
             return Outcome(False, f"{attempts.at}: {error.message}", attempts.at)
+        attempts.strict = False
         if not attempts.problems:
             await attempts.make("record", bench.records.forget(app))
         if was_here:
@@ -148,28 +150,32 @@ class Uninstaller:
                 log.error("install record not put back", app=app, problem=error.one_line())
 
     async def _network(self, app: str, *, force: bool) -> None:
-        """Its network. Without force one that linked apps are attached to stays, until they go."""
-        engine, name, settings = self._bench.engine, network_name(app), self._bench.settings
-        if not force:
-            try:
-                await engine.remove_network(name)
-            except Conflict as error:
-                log.warning("network stays, others are attached to it", network=name, why=error.message)
+        """Its network, and the rules for its bridge. Without force one that linked apps are attached to
+        stays, until they go and it is pruned."""
+        name = network_name(app)
+        with suppress(NotFound):
+            if force:
+                await self._take_apart(name)
             else:
-                await guard(self._bench)
-            return
-        network = await engine.network(name)
-        if network.endpoints:
+                try:
+                    await self._bench.engine.remove_network(name)
+                except Conflict as error:
+                    log.warning("network stays, others are attached to it", network=name, why=error.message)
+        await guard(self._bench)
+
+    async def _take_apart(self, name: str) -> None:
+        """Remove a network whoever is attached to it; tried twice."""
+        settings = self._bench.settings
+        if (await self._bench.engine.network(name)).endpoints:
             await trio.sleep(settings.network_release_s)
         try:
             await self._dissolve(name)
         except NotFound:
-            return
+            raise
         except TrionodeError as error:
             log.info("network tried once more", network=name, problem=error.one_line())
             await trio.sleep(settings.network_retry_s)
             await self._dissolve(name)
-        await guard(self._bench)
 
     async def _dissolve(self, name: str) -> None:
         """Disconnect everyone, then remove it."""
