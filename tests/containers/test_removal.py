@@ -284,6 +284,7 @@ async def test_a_record_that_cannot_be_deleted_is_told(autojump_clock: trio.abc.
     outcome = await life.actions.remove("bare", reason="the test")
     assert (outcome.ok, outcome.step) == (False, "record")
     world.store.failing.clear()
+    world.store.delete = forget  # type: ignore[method-assign]
     await world.life()
     assert await world.everything() == before
 
