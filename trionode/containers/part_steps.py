@@ -101,10 +101,15 @@ class PullStep(PartStep):
         self._begun = False
         self._is_through = False
         self._before = ""
+        self._is_foreign = False
 
     async def do(self) -> None:
         repotag = self._part.repotag
         self._before = await local_image(self._bench, repotag)
+        # one that is here for another app may go with both of them
+        self._is_foreign = bool(self._before) and not await is_needed(
+            self._bench, self._before, self._job.app
+        )
         credentials = await credentials_of(self._bench, self._job, self._part)
         self._begun = True
         try:
@@ -118,7 +123,7 @@ class PullStep(PartStep):
         self.replaced = self._before if self._before != after else ""
 
     async def undo(self) -> None:
-        if not self._begun or self._before:
+        if not self._begun or self._is_foreign:
             return
         if not self._is_through:
             await trio.sleep(PULL_END_S)
@@ -136,17 +141,22 @@ async def local_image(bench: Workbench, image: str) -> str:
 async def drop_image(bench: Workbench, image: str, *, of: str) -> None:
     """Remove an image unless another app is here with it, under whatever name, or a container uses it."""
     found = await local_image(bench, image)
-    if not found:
+    if not found or await is_needed(bench, found, of):
         return
-    for name in images_of_others(bench, of):
-        if await local_image(bench, name) == found:
-            return
     try:
         await bench.engine.remove_image(image)
     except NotFound:
         return
     except Conflict as error:
         log.info("image stays", image=image, why=error.message)
+
+
+async def is_needed(bench: Workbench, image_id: str, app: str) -> bool:
+    """Whether another app than this is made of an image, under whatever name."""
+    for name in images_of_others(bench, app):
+        if await local_image(bench, name) == image_id:
+            return True
+    return False
 
 
 def images_of_others(bench: Workbench, app: str) -> frozenset[str]:
