@@ -275,7 +275,9 @@ async def test_nothing_is_made_while_another_operation_runs(
         await install(node, base())
         with node.life.operations.doing(Work.INSTALL, "elsewhere"):
             world.engine.vanish(CORE)
+            looks = len(world.disk.steps)
             await trio.sleep(500)
+            assert len(world.disk.steps) - looks < 10, "its end is waited for, not looked for"
             assert world.state(CORE) is None
             assert node.told(TAMPERING) == [], "said once, when it is seen to"
         await trio.sleep(1)

@@ -36,6 +36,7 @@ async def test_at_the_start_volumes_are_mounted_and_early_containers_restarted(
     world.disk.lose_mount(CORE)
     async with world.process(settled=False) as node:
         assert world.disk.held[CORE].is_mounted, "before the service is ready"
+        await trio.sleep(60)
         assert node.counters["containers.mounts.restarted"] == 0, "the boot decision comes first"
         node.settled.open()
         await trio.sleep(1)
