@@ -278,9 +278,13 @@ async def test_what_is_installed_is_not_installed_again(hosted: Any) -> None:
 
 
 @pytest.mark.trio
-async def test_an_encrypted_specification_cannot_be_installed_by_hand(hosted: Any) -> None:
-    spec = {**composed("safe", "1O", "web"), "enterprise": "c2VjcmV0", "compose": []}
+async def test_an_encrypted_specification_is_installed_by_hand_where_it_can_be_opened(hosted: Any) -> None:
+    clear = composed("safe", "1O", "web")
+    spec = {**clear, "enterprise": "c2VjcmV0", "compose": []}
     await hosted.registry.put_current(CurrentSpec("safe", stringify(spec), "cd" * 32, 2_099_000))
     admin = {"zelidauth": await hosted.sign_in(hosted.operator)}
     answer = await hosted.get("/apps/installapplocally/safe", **admin)
     assert "encrypted" in answer["data"]["message"]
+    hosted.apps.specs.inside["safe"] = clear["compose"]
+    *_, last = await hosted.streamed("/apps/installapplocally/safe", **admin)
+    assert last["data"]["message"] == "Flux App safe was successfully installed"

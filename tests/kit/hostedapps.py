@@ -174,6 +174,19 @@ class FakeLists:
         return self.found
 
 
+class FakeSpecs:
+    """`SpecsPort`: opens the apps whose components it was told."""
+
+    def __init__(self) -> None:
+        self.inside: dict[str, list[dict[str, Any]]] = {}
+
+    async def opened(self, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if not spec.get("enterprise"):
+            return spec
+        compose = self.inside.get(spec["name"])
+        return None if compose is None else {**spec, "compose": compose}
+
+
 class FakeNode:
     """`PlacePort`."""
 
@@ -210,6 +223,7 @@ class HostedApps:
         self.stops = OperatorStops(store, bus)
         self.health = FakeHealth()
         self.lists = FakeLists()
+        self.specs = FakeSpecs()
         self.tampering = TamperingLog(store, bus, Counters(), clock)
         self.node = FakeNode()
         self.spawning = FakeSpawning()

@@ -97,6 +97,14 @@ class HealthPort(Protocol):
         ...
 
 
+class SpecsPort(Protocol):
+    """Opens encrypted specifications, where this node can (`containers.hosted.KnownSpecs`)."""
+
+    async def opened(self, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """With `hash` and `height` as given, everything in clear; None when that cannot be done."""
+        ...
+
+
 class PlacePort(Protocol):
     """What this node is (`containers.nodeview.NodeView`)."""
 
@@ -147,6 +155,8 @@ class ContainersPort(Protocol):
     def actions(self) -> AppActions: ...
     @property
     def installed(self) -> InstalledPort: ...
+    @property
+    def specs(self) -> SpecsPort: ...
     @property
     def operations(self) -> Operations: ...
     @property

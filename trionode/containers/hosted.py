@@ -73,7 +73,11 @@ class KnownSpecs:
     async def in_force(self, app: str) -> Spec | None:
         """Opened, with `hash` and `height`; None when there is none, or it cannot be opened here."""
         spec = self.closed(app)
-        if spec is None or not is_closed(spec):
+        return None if spec is None else await self.opened(spec)
+
+    async def opened(self, spec: Spec) -> Spec | None:
+        """Any specification with `hash` and `height`, everything in clear; None when that cannot be done."""
+        if not is_closed(spec):
             return spec
         if self._opener is None:
             return None

@@ -19,7 +19,6 @@ from trionode.api.levels import Level
 from trionode.api.registrycall import find_current, store_of
 from trionode.api.route import MESSAGE, Param, Route
 from trionode.api.routes.appremoval import API, answer_of, require_idle
-from trionode.plans.parts import is_encrypted
 from trionode.registry.expiry import expiration_height, is_over
 
 HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
@@ -41,13 +40,13 @@ async def _install(call: Call, *, test: bool) -> Answer | Stream:
         if not call.allowed(Level.ADMIN_OR_TEAM):
             return refusal()
         spec = await _paid_spec(call, target)
-    if is_encrypted(spec) and not spec.get("compose"):
-        raise ApiFailure("This node cannot open encrypted specifications")
     app = str(spec["name"])
     require_idle(containers)
     if not test and containers.installed.get(app) is not None:
         raise ApiFailure(f"Flux App {app} is installed already")
-    found = spec
+    found = await containers.specs.opened(spec)
+    if found is None:
+        raise ApiFailure("This node cannot open encrypted specifications")
 
     async def work(progress: CommandStream) -> Answer:
         outcome = await containers.actions.install(
