@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from typing import TYPE_CHECKING, Any
 
 from network.env import OWNER
 from network.node import Node
 from trionode.devnet.registering import signed_request, specification
+from trionode.registry.messages import app_message, message_document
 from trionode.runtime.clock import SystemClock
+from trionode.sim.sealing import seal_spec
+
+if TYPE_CHECKING:
+    from network.network import Connected
 
 
 def web_app(name: str, **changes: Any) -> dict[str, Any]:
     """A small app of the owner, in canonical form."""
     return specification(name, OWNER.address, **changes)
+
+
+def container_app(name: str, image: str, port: int, **changes: Any) -> dict[str, Any]:
+    """A small app of one component `web` that a container engine can run; `port` leads to its port 80."""
+    component = {**web_app(name)["compose"][0], "repotag": image, "ports": [port]}
+    return web_app(name, compose=[{**component, "cpu": 0.1, "ram": 100, "hdd": 1}], **changes)
+
+
+def sealed(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same app encrypted: only secure nodes can open it."""
+    return seal_spec(spec, random.Random(f"key of app {spec['name']}"))
+
+
+async def launch(net: Connected, node: Node, spec: dict[str, Any]) -> str:
+    """Register an app at a node and pay for it in the next block; its hash."""
+    app_hash = await register(node, spec)
+    await net.chain.queue_app(app_hash)
+    return app_hash
+
+
+async def launch_sealed(net: Connected, spec: dict[str, Any]) -> str:
+    """The same for an encrypted app, whose message the peer stubs have and hand out; its hash."""
+    request = request_of("fluxappregister", spec)
+    message = app_message(
+        request["type"], request["version"], spec, request["timestamp"], request["signature"]
+    )
+    for stub in net.stubs:
+        await stub.load(message_document(message))
+    await net.chain.queue_app(message.hash)
+    return message.hash
 
 
 def request_of(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +89,11 @@ async def await_resolved(node: Node, app_hash: str, within_s: float) -> None:
         within_s,
     )
     await node.until(f"/apps/permanentmessages/{app_hash}", lambda rows: len(rows) == 1, within_s)
+
+
+async def installed(node: Node) -> dict[str, dict[str, Any]]:
+    """What is installed on a node, by name."""
+    return {row["name"]: row for row in await node.data("/apps/installedapps")}
 
 
 async def await_in_force(node: Node, name: str, app_hash: str, within_s: float) -> dict[str, Any]:

@@ -74,6 +74,30 @@ class EngineRoom:
         """kill -9 of dockerd: its containers run on."""
         self.docker.kill()
 
+    def reboot(self) -> None:
+        """What a reboot of the machine does to it: all containers end, no volume is mounted any more."""
+        self.halt()
+        self._unmount()
+        self.start()
+
+    def refuse(self, port: int) -> None:
+        """From now on nobody reaches this port; a rule of the machine's own firewall."""
+        self._iptables("-I", "INPUT", "-p", "tcp", "--dport", str(port), "-j", "REJECT")
+
+    def allow(self, port: int) -> None:
+        """End that."""
+        self._iptables("-D", "INPUT", "-p", "tcp", "--dport", str(port), "-j", "REJECT")
+
+    def _iptables(self, *words: str) -> None:
+        with self._namespace.entered():
+            subprocess.run(["iptables", "-w", *words], check=True, capture_output=True)
+
+    def ps(self) -> dict[str, str]:
+        """What `docker ps --all` says: names and states."""
+        words = ["docker", "-H", self.url, "ps", "--all", "--format", "{{.Names}} {{.State}}"]
+        lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+        return dict(line.split() for line in lines)
+
     def start_registry(self) -> None:
         """The same port again brings back what it had."""
         from imageregistry import running_registry
@@ -179,7 +203,10 @@ class EngineRoom:
         from leaks import snapshot
 
         with self._namespace.entered():
-            return snapshot(self.api, folders=[self._nodes, self._folder])
+            seen = snapshot(self.api, folders=[self._nodes, self._folder])
+        # An engine that starts again makes its own networks anew.
+        seen.found["network"] = [line.split()[0] for line in seen.found["network"]]
+        return seen
 
     def _unmount(self) -> None:
         """Volumes of apps that a failed test left."""

@@ -57,6 +57,27 @@ class Connected:
         assert self._network.engine is not None, "no node of this network has a container engine"
         return self._network.engine
 
+    async def page(self, ip: str, port: int, within_s: float = 10.0) -> str:
+        """What the web server of an app answers, which begins to listen a little after its container runs."""
+        with trio.move_on_after(within_s):
+            while True:
+                try:
+                    answer = await self._network.caller.ask(ip, port, "GET", "/index.html")
+                    return answer.body.decode()
+                except Unanswered:
+                    await trio.sleep(LOOK_EVERY_S)
+        raise AssertionError(f"no page at {ip}:{port} within {within_s:g} s")
+
+    async def command(self, node: Node, *words: str, signed: bool = False, code: int = 0) -> str:
+        """What `trionode WORDS` prints when it is told to ask that node; `signed`: as its operator."""
+        key = ()
+        if signed:
+            path = node.place.folder / "operator.key"
+            path.touch(mode=0o600)
+            path.write_text(node.admin.wif + "\n", "ascii")
+            key = ("--key", str(path))
+        return await self._network.command_line(node, *words, *key, code=code)
+
     @property
     def host(self) -> Node:
         """The engine node."""
@@ -157,13 +178,13 @@ class Network:
             yield Connected(self, nursery)
             nursery.cancel_scope.cancel(reason="the test has ended")
 
-    async def command_line(self, node: Node, *words: str) -> str:
-        """What `trionode WORDS` prints when it is told to ask that node."""
+    async def command_line(self, node: Node, *words: str, code: int = 0) -> str:
+        """What `trionode WORDS` prints when it is told to ask that node; `code`: how it has to end."""
         log = self.layout.folder / f"cli-{next(self._numbers)}.log"
         command = module_command("trionode", "--config", str(node.place.config), *words)
-        code = await Running(command, log, self.namespace).wait()
+        ended = await Running(command, log, self.namespace).wait()
         text = log.read_text("utf-8")
-        assert code == 0, (words, code, text)
+        assert ended == code, (words, ended, text)
         return text
 
     def run(self, scenario: Callable[[Connected], Awaitable[None]]) -> None:
