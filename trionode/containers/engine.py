@@ -310,7 +310,10 @@ class Engine(Protocol):
         ...
 
     async def connect(self, container: str, network: str) -> None:
-        """Conflict when it runs and is attached already; of one that does not run nothing is said."""
+        """Conflict when it runs and is attached already.
+
+        Of one that does not run nothing is said, not even that the network is missing: its start fails.
+        """
         ...
 
     async def disconnect(self, container: str, network: str, *, force: bool = False) -> None:

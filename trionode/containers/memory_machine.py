@@ -5,7 +5,7 @@ Everything here happens at once; `memory.MemoryEngine` is the port in front of i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Literal
 
 import trio
@@ -24,6 +24,8 @@ from trionode.runtime.clock import WallClock
 FIRST_PID = 1000
 KILLED = 137
 """Exit code of a container that was killed."""
+NOT_STARTED = 128
+"""Exit code of a container that could not be started."""
 CUT = 255
 """Exit code of containers the engine finds dead when it starts."""
 
@@ -63,10 +65,7 @@ class MemoryMachine(Faults):
 
     def vanish(self, container: str) -> None:
         """Somebody removes a container by force behind the node's back."""
-        found = self._find(container)
-        if found.is_alive:
-            self._end(found, KILLED)
-        self._discard(found, volumes=False)
+        self._remove(self._find(container), force=True, volumes=False)
 
     def set_health(self, container: str, health: Literal["", "starting", "healthy", "unhealthy"]) -> None:
         """The own check of a container comes to another result."""
@@ -169,15 +168,12 @@ class MemoryMachine(Faults):
         if container.state == "paused":
             raise Conflict(f"cannot start {container.name}, which is paused: unpause it", status=409)
         wanted = [(outside, protocol) for _, outside in container.options.ports for protocol in PROTOCOLS]
-        for port, protocol in wanted:
-            owner = self._bound.get((port, protocol))
-            if owner is not None or port in self.busy_ports:
-                raise EngineError(
-                    f"cannot start {container.name}: port {port}/{protocol} is already allocated",
-                    remedy="free the port",
-                    status=500,
-                )
-        self._networks.join_all(container)
+        try:
+            self._must_be_free(container.name, wanted)
+            self._networks.join_all(container)
+        except EngineError:
+            container.exit_code = NOT_STARTED
+            raise
         self._bound |= dict.fromkeys(wanted, container.name)
         self._pids += 1
         container.state = "running"
@@ -190,10 +186,21 @@ class MemoryMachine(Faults):
         if container.name in self.exits:
             self._end(container, self.exits[container.name])
 
+    def _must_be_free(self, name: str, wanted: Iterable[tuple[int, str]]) -> None:
+        for port, protocol in wanted:
+            if (port, protocol) in self._bound or port in self.busy_ports:
+                raise EngineError(
+                    f"cannot start {name}: port {port}/{protocol} is already allocated",
+                    remedy="free the port",
+                    status=500,
+                )
+
     def _stop(self, container: MemoryContainer, exit_code: int, action: str, signal: str) -> None:
         if not container.is_alive:
             return
         self._tell(container, "kill", signal=signal)
+        if container.state == "paused":
+            self._tell(container, "unpause")
         self._end(container, exit_code)
         if action != "kill":
             self._tell(container, action)

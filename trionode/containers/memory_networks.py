@@ -78,31 +78,35 @@ class MemoryNetworks:
         self._hub.tell("network", "destroy", network.name, {"name": network.name, "type": network.driver})
 
     def connect(self, container: MemoryContainer, name: str) -> None:
+        """Of a container that does not run the network is looked for at the start only; told again of one
+        that is not there, it forgets the address that was set for it."""
+        if not container.is_alive:
+            known = self._own_name(name)
+            container.networks[known] = container.networks.get(known) if known in self.by_name else None
+            return
         network = self.find(name)
-        if network.name in container.networks and container.is_alive:
+        if network.name in container.networks:
             raise Conflict(
                 f"endpoint with name {container.name} already exists in network {network.name}", status=403
             )
-        if container.is_alive:
-            self._join(container, network, None)
-        container.networks.setdefault(network.name)
+        self._join(container, network, None)
+        container.networks[network.name] = None
 
     def disconnect(self, container: MemoryContainer, name: str) -> None:
-        gone = name in container.networks and name not in self.by_name
-        network = None if gone else self.find(name)
-        known = name if network is None else network.name
+        """A container that does not run can leave a network that is gone."""
+        known = self.find(name).name if container.is_alive else self._own_name(name)
         if known not in container.networks:
             raise Conflict(f"container {container.name} is not connected to network {name}", status=500)
         del container.networks[known]
-        if network is not None:
-            self._leave(container, network)
+        if known in self.by_name:
+            self._leave(container, self.by_name[known])
 
     def join_all(self, container: MemoryContainer) -> None:
         """It starts: all its networks or none."""
         joined: list[MemoryNetwork] = []
+        wanted = [(self.find(name), static) for name, static in container.networks.items()]
         try:
-            for name, static in container.networks.items():
-                network = self.find(name)
+            for network, static in wanted:
                 self._join(container, network, static)
                 joined.append(network)
         except EngineError:
@@ -121,6 +125,10 @@ class MemoryNetworks:
         """The machine went down: nothing is attached any more."""
         for network in self.by_name.values():
             network.endpoints.clear()
+
+    def _own_name(self, name: str) -> str:
+        """The name of a network given by name or id; of one that is not there what it was given as."""
+        return next((network.name for network in self.by_name.values() if network.id == name), name)
 
     def _join(self, container: MemoryContainer, network: MemoryNetwork, static: str | None) -> None:
         address = network.free_address(static)
