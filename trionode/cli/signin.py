@@ -32,7 +32,8 @@ def sign_in_options(command: Command) -> Command:
         "key_file",
         metavar="FILE",
         envvar="TRIONODE_SIGN_IN_KEY",
-        help="Private key (WIF) of the operator's Flux ID, to sign in with. [$TRIONODE_SIGN_IN_KEY]",
+        help="Private key (WIF) of the Flux ID to sign in with: the operator's, or with an app its owner's. "
+        "[$TRIONODE_SIGN_IN_KEY]",
     )
     session = click.option(
         "--zelidauth",
@@ -48,8 +49,8 @@ def sign_in(api: NodeApi, key_file: str | None, zelidauth: str | None) -> str:
         return zelidauth
     if not key_file:
         raise SignInFailed(
-            "only the operator may do this",
-            remedy="sign in with --key FILE (the private key of node.operator_id) or --zelidauth",
+            "this is for the operator, and with an app for its owner",
+            remedy="sign in with --key FILE (the private key of that Flux ID) or --zelidauth",
         )
     from trionode.wire.keys import NodeKey
 
