@@ -217,3 +217,12 @@ async def test_the_status_counts_the_apps_here(hosted: Any) -> None:
         found = await hosted.data("/trionode/status")
     assert found["hosting"]["operation"] == "removal of shop"
     assert found["hosting"]["stoppedOnPurpose"] == 1
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("what", ["ports", "repositories"])
+async def test_a_node_does_not_rewrite_its_configuration(hosted: Any, what: str) -> None:
+    path = f"/flux/adjustblocked{what}"
+    assert await hosted.post(path, {}) == hosted.refusal
+    answer = await hosted.post(path, {}, zelidauth=await hosted.sign_in(hosted.operator))
+    assert f"set hosting.blocked_{what} in it" in answer["data"]["message"]

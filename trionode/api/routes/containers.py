@@ -9,12 +9,13 @@ from typing import Any
 
 import trio
 
-from trionode.api.answers import Answer, JsonText, data
+from trionode.api.answers import Answer, ApiFailure, JsonText, data
 from trionode.api.appcall import containers_of_node, in_time
 from trionode.api.call import Call
 from trionode.api.containersport import ContainersPort
+from trionode.api.levels import Level
 from trionode.api.registrycall import closing, store_of
-from trionode.api.route import INTEGER, NUMBER, STRING, Param, Route, list_of, object_of
+from trionode.api.route import INTEGER, NUMBER, STRING, Field, Param, Route, list_of, object_of
 from trionode.chain.port import ChainRpc
 from trionode.containers.engine import ContainerRow, EngineInfo, Image, Port
 from trionode.errors import ChainError
@@ -189,6 +190,15 @@ async def blocked_repositories(call: Call) -> Answer:
     return data(list(call.context.settings.hosting.blocked_repositories))
 
 
+async def adjust_blocked_ports(call: Call) -> Answer:
+    raise ApiFailure(_BY_HAND.format("hosting.blocked_ports"))
+
+
+async def adjust_blocked_repositories(call: Call) -> Answer:
+    raise ApiFailure(_BY_HAND.format("hosting.blocked_repositories"))
+
+
+_BY_HAND = "This node does not change its own configuration: set {} in it and start the node again"
 _GROUP = "apps of this node"
 _DAY_S = 86_400
 _CONTAINER = {
@@ -290,5 +300,23 @@ ROUTES = (
         "node",
         cache_s=_DAY_S,
         result=list_of(STRING),
+    ),
+    Route(
+        "/flux/adjustblockedports",
+        adjust_blocked_ports,
+        "Not supported: says which setting it is",
+        "node",
+        method="POST",
+        level=Level.ADMIN_OR_TEAM,
+        body=(Field("blockedPorts", "array"),),
+    ),
+    Route(
+        "/flux/adjustblockedrepositories",
+        adjust_blocked_repositories,
+        "Not supported: says which setting it is",
+        "node",
+        method="POST",
+        level=Level.ADMIN_OR_TEAM,
+        body=(Field("blockedRepositories", "array"),),
     ),
 )
