@@ -225,7 +225,7 @@ class AppWorld:
         self.lists = FakeLists()
         self.opener = FakeOpener()
 
-    async def life(self) -> Life:
+    async def life(self, *, recovers: bool = True) -> Life:
         """A new process: it loads what is there, and ends what was half done."""
         installed = InstalledApps(self.store, self.opener)
         records, operations, counters = InstallRecords(self.store), Operations(), Counters()
@@ -252,7 +252,8 @@ class AppWorld:
         )
         actions = AppLifecycle(bench, operations)
         await actions.load()
-        await actions.recover()
+        if recovers:
+            await actions.recover()
         return Life(actions, bench, operations, installed, records)
 
     def push(self, image: str) -> None:

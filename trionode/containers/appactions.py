@@ -72,9 +72,8 @@ class AppLifecycle:
         for record in self._bench.records.unfinished():
             if record.app in self._operations.names():
                 continue
-            told = record.phase == "removing"
-            reason = f"its {'removal' if told else 'installation'} was interrupted"
-            outcomes.append(await self.remove(record.app, reason=reason, force=True, tell_peers=told))
+            reason = f"what was being done to it was interrupted ({record.phase})"
+            outcomes.append(await self.remove(record.app, reason=reason, force=True))
         return tuple(outcomes)
 
     # AppActions

@@ -7,7 +7,7 @@ undone, last first; what a dead process leaves has a record (`records`) by which
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 import msgspec
 import trio
@@ -26,6 +26,7 @@ from trionode.containers.part_steps import (
     PullStep,
     StartStep,
     VolumeStep,
+    is_needed,
     local_image,
 )
 from trionode.containers.records import AppRecord, Phase, records_of
@@ -93,6 +94,7 @@ class Installer:
                 return Outcome(False, f"{app} is installed already", "check")
             job = await self.prepare(spec, progress, test=test)
             await self.check(job)
+            job = msgspec.structs.replace(job, foreign=await self._foreign(job))
             ladder.at, is_noted = "record", True
             await self._note(job)
             await self._prune(job)
@@ -182,6 +184,16 @@ class Installer:
         start = job.test or not part.flags & {"r", "g"}
         return self.part_steps(job, part, fetch=True, keeps_volume=False, start=start)
 
+    async def _foreign(self, job: Job) -> frozenset[str]:
+        """Looked at before the record is written: who removes another app meanwhile keeps what we need, and
+        it must not look as if it had been somebody else's."""
+        found = set()
+        for image in {part.repotag for part in job.parts}:
+            known = await local_image(self._bench, image)
+            if known and not await is_needed(self._bench, known, job.app):
+                found.add(image)
+        return frozenset(found)
+
     async def _note(self, job: Job) -> None:
         phase: Phase = "testing" if job.test else "installing"
         await self._bench.records.put(AppRecord(job.app, phase, records_of(job.parts)))
@@ -204,17 +216,20 @@ class Installer:
 
     async def _give_up(self, app: str, ladder: Ladder) -> tuple[str, ...]:
         """Undo everything, and the record with it; it stays while something could not be undone."""
+        records = self._bench.records
+        await self._settle(app, records.enter(app, "removing"))
         left = await ladder.down()
+        if not left:
+            await self._settle(app, records.forget(app))
+        return left
+
+    async def _settle(self, app: str, change: Awaitable[None]) -> None:
+        """Change the record, also when cancelled. If that fails the next start finds it as it was."""
         with trio.CancelScope(shield=True):
             try:
-                if left:
-                    await self._bench.records.enter(app, "removing")
-                else:
-                    await self._bench.records.forget(app)
+                await change
             except TrionodeError as error:
-                # the next start finds the record and nothing to remove
                 log.error("install record not settled", app=app, problem=error.one_line())
-        return left
 
     async def _failed(
         self, spec: Spec, ladder: Ladder, error: TrionodeError, left: Sequence[str], *, tell: bool

@@ -35,7 +35,10 @@ SHORTEST_SECRET = 4
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An app being installed. `parts`: all of its components in order, with the values of this tier."""
+    """An app being installed. `parts`: all of its components in order, with the values of this tier.
+
+    `foreign`: its images that were here before, for no app of ours; None: whatever was here stays.
+    """
 
     spec: Spec
     parts: tuple[Part, ...]
@@ -43,6 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     info: EngineInfo
     progress: Progress
     test: bool = False
+    foreign: frozenset[str] | None = None
 
     @property
     def app(self) -> str:

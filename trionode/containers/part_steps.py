@@ -101,15 +101,10 @@ class PullStep(PartStep):
         self._begun = False
         self._is_through = False
         self._before = ""
-        self._is_foreign = False
 
     async def do(self) -> None:
         repotag = self._part.repotag
         self._before = await local_image(self._bench, repotag)
-        # one that is here for another app may go with both of them
-        self._is_foreign = bool(self._before) and not await is_needed(
-            self._bench, self._before, self._job.app
-        )
         credentials = await credentials_of(self._bench, self._job, self._part)
         self._begun = True
         try:
@@ -123,7 +118,9 @@ class PullStep(PartStep):
         self.replaced = self._before if self._before != after else ""
 
     async def undo(self) -> None:
-        if not self._begun or self._is_foreign:
+        foreign = self._job.foreign
+        was_here = bool(self._before) if foreign is None else self._part.repotag in foreign
+        if not self._begun or was_here:
             return
         if not self._is_through:
             await trio.sleep(PULL_END_S)
@@ -160,12 +157,16 @@ async def is_needed(bench: Workbench, image_id: str, app: str) -> bool:
 
 
 def images_of_others(bench: Workbench, app: str) -> frozenset[str]:
-    """The images all other apps are made of: by their records, and by their rows when they have none."""
-    noted = {part.image for record in bench.records.all() if record.app != app for part in record.parts}
-    rows = [row.name for row in bench.installed.rows() if row.name != app]
-    return frozenset(noted).union(
-        *({part.repotag for part in bench.installed.parts(name)} for name in rows)
-    ) - {""}
+    """The images all other apps are made of, by their records, else by their rows. Apps on their way out
+    need none: of two that go at a time the last one would keep the image of both."""
+    found: set[str] = set()
+    for record in bench.records.all():
+        if record.app != app and record.phase != "removing":
+            found.update(part.image for part in record.parts)
+    for row in bench.installed.rows():
+        if row.name != app and bench.records.get(row.name) is None:
+            found.update(part.repotag for part in bench.installed.parts(row.name))
+    return frozenset(found - {""})
 
 
 def _texts(credentials: Credentials | None) -> tuple[str, ...]:
