@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
+from trionode.api.appdesk import CHUNKS_AHEAD
 from trionode.api.routes.applogs import without_secrets
 
 WEB = "web_shop"
@@ -163,3 +167,55 @@ async def test_exec_says_what_is_wrong(hosted: Any, body: dict[str, Any]) -> Non
     ask = {"appname": WEB, "cmd": ["ls"]}
     answer = await hosted.post("/apps/appexec", ask, **hosted.proof(hosted.person))
     assert answer["data"]["name"] == "EngineError"
+
+
+@pytest.mark.trio
+async def test_a_slow_client_holds_its_source_up_and_ends_it(hosted: Any, autojump_clock: Any) -> None:
+    made: list[int] = []
+    closed = trio.Event()
+
+    @asynccontextmanager
+    async def endless() -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            while True:
+                made.append(1)
+                yield b"x" * 1000
+
+        try:
+            yield pieces()
+        finally:
+            closed.set()
+
+    output = await hosted.desk.pump(endless)
+    await trio.sleep(5)
+    assert len(made) <= CHUNKS_AHEAD + 1
+    assert await anext(output) == b""
+    assert len(await anext(output)) == 1000
+    await output.aclose()
+    with trio.fail_after(1):
+        await closed.wait()
+    with pytest.raises(StopAsyncIteration):
+        await anext(output)
+
+
+@pytest.mark.trio
+async def test_a_client_that_leaves_before_the_source_is_open_ends_it_too(
+    hosted: Any, autojump_clock: Any
+) -> None:
+    gone = trio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[AsyncIterator[bytes]]:
+        try:
+            await trio.sleep(1000)
+        finally:
+            gone.set()
+        raise AssertionError("it was ended before")
+        yield  # type: ignore[unreachable]
+
+    with trio.move_on_after(1):
+        await hosted.desk.pump(slow)
+    with trio.fail_after(1):
+        await gone.wait()
+    await trio.lowlevel.checkpoint()
+    assert hosted.desk._under_way == 0

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from trionode.api.answers import Answer, ApiFailure, message, warning
+from trionode.api.closing import closing
 from trionode.api.commandstream import CommandStream, OutputStream
 from trionode.containers.operations import Busy
 from trionode.errors import TrionodeError
@@ -117,7 +118,7 @@ class AppDesk:
         async def job() -> None:
             try:
                 with scope, chunks_in:
-                    async with source() as pieces:
+                    async with source() as pieces, closing(pieces):
                         opened.set()
                         async for piece in pieces:
                             await chunks_in.send(piece)

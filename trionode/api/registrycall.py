@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TypeVar
-
 from trionode.api.answers import ApiFailure
 from trionode.api.call import Call
 from trionode.registry.prices import PRICE_MESSAGE_VERSION, PriceTable
@@ -34,17 +30,3 @@ async def prices(call: Call) -> PriceTable:
     """The price table in force: configured rows and those of the chain."""
     messages = await store_of(call).chain_messages(PRICE_MESSAGE_VERSION)
     return PriceTable.flux(call.context.registry.constants, messages)
-
-
-_T = TypeVar("_T")
-
-
-@asynccontextmanager
-async def closing(rows: AsyncIterator[_T]) -> AsyncIterator[AsyncIterator[_T]]:
-    """Let go of a stream of the store also when it was not read to its end."""
-    try:
-        yield rows
-    finally:
-        close = getattr(rows, "aclose", None)
-        if close is not None:
-            await close()

@@ -12,9 +12,10 @@ import trio
 from trionode.api.answers import Answer, ApiFailure, JsonText, data
 from trionode.api.appcall import containers_of_node, in_time
 from trionode.api.call import Call
+from trionode.api.closing import closing
 from trionode.api.containersport import ContainersPort
 from trionode.api.levels import Level
-from trionode.api.registrycall import closing, store_of
+from trionode.api.registrycall import store_of
 from trionode.api.route import INTEGER, NUMBER, STRING, Field, Param, Route, list_of, object_of
 from trionode.chain.port import ChainRpc
 from trionode.containers.engine import ContainerRow, EngineInfo, Image, Port

@@ -12,8 +12,9 @@ import trio
 
 from trionode.api.answers import Answer, ApiFailure, JsonStream, JsonText, data
 from trionode.api.call import Call
+from trionode.api.closing import closing
 from trionode.api.dates import iso
-from trionode.api.registrycall import closing, find_current, require_synced, store_of
+from trionode.api.registrycall import find_current, require_synced, store_of
 from trionode.api.route import INTEGER, STRING, Param, Route, list_of, object_of, schema
 from trionode.registry.expiry import expiration_height
 from trionode.registry.messages import REGISTER_TYPES
