@@ -190,7 +190,7 @@ class Installer:
         found = set()
         for image in {part.repotag for part in job.parts}:
             known = await local_image(self._bench, image)
-            if known and not await is_needed(self._bench, known, job.app):
+            if known and not await is_needed(self._bench, known, job.app, leaving=True):
                 found.add(image)
         return frozenset(found)
 

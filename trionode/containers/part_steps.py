@@ -148,20 +148,21 @@ async def drop_image(bench: Workbench, image: str, *, of: str) -> None:
         log.info("image stays", image=image, why=error.message)
 
 
-async def is_needed(bench: Workbench, image_id: str, app: str) -> bool:
-    """Whether another app than this is made of an image, under whatever name."""
-    for name in images_of_others(bench, app):
+async def is_needed(bench: Workbench, image_id: str, app: str, *, leaving: bool = False) -> bool:
+    """Whether another app than this is made of an image, under whatever name. `leaving`: or was, and is on
+    its way out."""
+    for name in images_of_others(bench, app, leaving=leaving):
         if await local_image(bench, name) == image_id:
             return True
     return False
 
 
-def images_of_others(bench: Workbench, app: str) -> frozenset[str]:
+def images_of_others(bench: Workbench, app: str, *, leaving: bool) -> frozenset[str]:
     """The images all other apps are made of, by their records, else by their rows. Apps on their way out
-    need none: of two that go at a time the last one would keep the image of both."""
+    need none: of two that go at a time each would keep the image for the other."""
     found: set[str] = set()
     for record in bench.records.all():
-        if record.app != app and record.phase != "removing":
+        if record.app != app and (leaving or record.phase != "removing"):
             found.update(part.image for part in record.parts)
     for row in bench.installed.rows():
         if row.name != app and bench.records.get(row.name) is None:
