@@ -1,4 +1,5 @@
-"""Makes the test kit importable, and gives a MongoDB to every test that asks for it (mongoserver.py)."""
+"""Makes the test kit importable, gives a MongoDB to every test that asks for it (mongoserver.py), and marks
+the tests that take turns on a Docker engine (docs/testing-containers.md)."""
 
 from __future__ import annotations
 
@@ -42,3 +43,11 @@ def any_mongo_server(request: pytest.FixtureRequest) -> mongoserver.TestServer:
     name = "mongo_server" if request.param == "set" else "mongo_standalone"
     server: mongoserver.TestServer = request.getfixturevalue(name)
     return server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m engine` chooses what waits for its turn on the engine, `-m "not engine"` the rest."""
+    for item in items:
+        if "engine_turn" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.engine)

@@ -10,7 +10,7 @@ from engineworld import APP, NETWORK, MemoryWorld, World, docker_world
 
 from trionode.plans.networks import Subnet
 
-KINDS = ["memory", pytest.param("docker", marks=pytest.mark.process)]
+KINDS = ["memory", pytest.param("docker", marks=[pytest.mark.process, pytest.mark.engine])]
 SUBNET = Subnet(231)
 
 
