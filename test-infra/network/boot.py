@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import msgspec
 import trio
 
@@ -32,6 +35,11 @@ def prepare(place: NodePlace, context: BootContext | None) -> None:
 
 async def leave_heartbeat(place: NodePlace, context: BootContext) -> None:
     """Put the heartbeat of such a last run into the store of a node that does not run."""
+    if context == "firstBoot":
+        with contextlib.closing(sqlite3.connect(place.folder / "data" / FILE_NAME)) as data:
+            data.execute("DELETE FROM meta WHERE key = ?", (META_KEY,))
+            data.commit()
+        return
     if isinstance(context, str):
         context = {"rebooted": context == "rebooted", "clean": context == "rebooted"}
     record = AliveRecord(

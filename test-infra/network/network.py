@@ -70,7 +70,7 @@ class Connected:
 
     async def command(self, node: Node, *words: str, signed: bool = False, code: int = 0) -> str:
         """What `trionode WORDS` prints when it is told to ask that node; `signed`: as its operator."""
-        key = ()
+        key: tuple[str, ...] = ()
         if signed:
             path = node.place.folder / "operator.key"
             path.touch(mode=0o600)
