@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -13,12 +12,12 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 import trio
+from apirequests import FakeNodes, FakeProbe, RawRequest
 from hostedapps import HostedApps, composed
 
 from trionode.api.app import create_app
 from trionode.api.appdesk import AppDesk
 from trionode.api.context import ApiContext
-from trionode.api.probe import HttpAnswer
 from trionode.api.registryports import RegistryParts
 from trionode.appstate.documents import InstallErrorRow, InstallingRow
 from trionode.appstate.explain import Step
@@ -31,7 +30,6 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import DosState
 from trionode.runtime.supervisor import ServiceStatus
 from trionode.store.registry_memory import MemoryRegistryStore
-from trionode.sync.source import HttpBody, SourceError
 from trionode.wire.keys import NodeKey
 from trionode.wire.nodelist import NodeList
 
@@ -239,75 +237,9 @@ class Rpc:
         return [await self.call(method, params) for method, params in calls]
 
 
-class FakeProbe:
-    """Machines that answer: `pages[(ip, port, path)]` and `open_ports`."""
-
-    def __init__(self) -> None:
-        self.pages: dict[tuple[str, int, str], HttpAnswer] = {}
-        self.open_ports: set[tuple[str, int]] = set()
-
-    async def http_get(self, ip: str, port: int, path: str, *, timeout_s: float) -> HttpAnswer | None:
-        return self.pages.get((ip, port, path))
-
-    async def tcp_connects(self, ip: str, port: int, *, timeout_s: float) -> bool:
-        return (ip, port) in self.open_ports
-
-
 class FakeSupervisor:
     def status(self) -> list[ServiceStatus]:
         return [ServiceStatus("peers", "ready", True, 0, 1.0, None, None, None)]
-
-
-class RawRequest:
-    """One request put to the ASGI application itself; `leave` is the client going away."""
-
-    def __init__(self, app: Any, method: str, path: str, headers: Mapping[str, str]) -> None:
-        self._app = app
-        self._left = trio.Event()
-        self._asked = False
-        self._scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 5000),
-            "server": ("127.0.0.1", 16127),
-            "extensions": {},
-        }
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.chunks: list[bytes] = []
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(self.chunks)
-
-    async def run(self) -> None:
-        await self._app(self._scope, self._receive, self._send)
-
-    def leave(self) -> None:
-        self._left.set()
-
-    async def _receive(self) -> dict[str, Any]:
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        await trio.lowlevel.checkpoint()
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = {name.decode().title(): value.decode() for name, value in message["headers"]}
-        else:
-            self.chunks.append(message.get("body", b""))
 
 
 class Harness:
@@ -407,27 +339,6 @@ class Harness:
 @pytest.fixture
 def node() -> Harness:
     return Harness()
-
-
-class FakeNodes:
-    """Other nodes over HTTP: what was asked of whom, when, and with whose credentials."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str, dict[str, str], float]] = []
-        self.dead: set[str] = set()
-
-    @asynccontextmanager
-    async def get(
-        self, ip: str, port: int, path: str, *, headers: Sequence[tuple[str, str]] = ()
-    ) -> AsyncIterator[HttpBody]:
-        if ip in self.dead:
-            raise SourceError(f"cannot talk to {ip}")
-        self.asked.append((f"{ip}:{port}", path, dict(headers), trio.current_time()))
-        yield HttpBody(200, "", self._body())
-
-    async def _body(self) -> AsyncGenerator[bytes, None]:
-        await trio.sleep(3)  # others take their time
-        yield b"{}"
 
 
 class HostedHarness(Harness):
