@@ -61,7 +61,8 @@ class AppLifecycle:
                 await bench.records.put(AppRecord(row.name, "installed", parts))
         for record in bench.records.all():
             if not record.is_unfinished and bench.installed.get(record.app) is None:
-                await bench.records.forget(record.app)  # another node removed it meanwhile
+                # its row went and the record could not be written, or another node removed it meanwhile
+                await bench.records.enter(record.app, "removing")
 
     async def recover(self) -> tuple[Outcome, ...]:
         """Remove what was left half done, unless something is being done to the app right now.

@@ -95,7 +95,9 @@ class Uninstaller:
             log.error("app not removed", app=app, step=attempts.at, problem=error.one_line())
             return Outcome(False, f"{attempts.at}: {error.message}", attempts.at)
         attempts.strict = False
-        if not attempts.problems:
+        if attempts.problems:
+            await attempts.make("record", self._begin(app))
+        else:
             await attempts.make("record", bench.records.forget(app))
         if was_here:
             bench.news.app_removed(app, tell_peers=tell_peers)
