@@ -156,6 +156,49 @@ async def test_the_sender_goes_on_when_the_reader_reads(autojump_clock: trio.tes
 
 
 @pytest.mark.trio
+async def test_several_tasks_may_wait_for_room_on_one_end(autojump_clock: trio.testing.MockClock) -> None:
+    async with pair(msgspec.structs.replace(EXACT, window_bytes=10_000)) as net:
+
+        async def send_all(sign: bytes) -> None:
+            for number in range(30):
+                await net.here.send(net.prepare(sign + number.to_bytes(2) + b"x" * 997))
+
+        got = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_all, b"a")
+            nursery.start_soon(send_all, b"b")
+            for _ in range(60):
+                await trio.sleep(0.1)
+                message = await net.there.receive()
+                assert isinstance(message, bytes)
+                got.append(message[:3])
+        for sign in (b"a", b"b"):
+            assert [name[1:] for name in got if name[:1] == sign] == [n.to_bytes(2) for n in range(30)]
+
+
+@pytest.mark.trio
+async def test_all_who_wait_for_room_are_told_that_the_link_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with pair(msgspec.structs.replace(EXACT, window_bytes=10_000)) as net:
+        told = []
+
+        async def send_all(sign: bytes) -> None:
+            try:
+                while True:
+                    await net.here.send(net.prepare(sign * 1000))
+            except LinkClosed:
+                told.append(sign)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_all, b"a")
+            nursery.start_soon(send_all, b"b")
+            await trio.sleep(2)
+            net.there.terminate()
+        assert sorted(told) == [b"a", b"b"]
+
+
+@pytest.mark.trio
 async def test_ping_takes_a_round_trip_and_fails_with_the_link(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -86,7 +86,7 @@ class VirtualLink:
         "_reply",
         "_settings",
         "_window",
-        "_writer",
+        "_writers",
         "blocked",
         "bytes_received",
         "bytes_sent",
@@ -128,7 +128,8 @@ class VirtualLink:
         self._held: deque[tuple[int, Item]] = deque()
         self._held_since_ms = -1
         self._reader = Slot()
-        self._writer = Slot()
+        # Of several tasks, as on a real link: whoever finds the window used up waits here.
+        self._writers = trio.lowlevel.ParkingLot()
         self._pings: dict[int, Slot] = {}
         self._on_pong: dict[int, Callable[[], None]] = {}
         self._ping_serial = 0
@@ -158,7 +159,8 @@ class VirtualLink:
     def _read(self, size_bytes: int) -> None:
         """The other side has read a message of ours."""
         self._window -= size_bytes + FRAME_COST_BYTES
-        self._writer.wake()
+        if self._writers:
+            self._writers.unpark_all()
 
     async def send(self, message: PreparedMessage) -> None:
         """Put a message on its way; waits while the window of this direction is used up."""
@@ -182,7 +184,7 @@ class VirtualLink:
         try:
             with trio.move_on_after(self._settings.send_timeout_s):
                 while self._window > self.conditions.window_bytes and self.is_open:
-                    await self._writer.wait()
+                    await self._writers.park()
                 done = True
         finally:
             if not done:
@@ -300,7 +302,7 @@ class VirtualLink:
             await trio.lowlevel.checkpoint()
             return
         self._closing = True
-        self._writer.wake()
+        self._writers.unpark_all()
         self._put(CLOSE, LinkClosed(code, reason))
         done = False
         try:
@@ -336,7 +338,7 @@ class VirtualLink:
         self._on_pong.clear()
         self._reply.set()
         self._reader.wake()
-        self._writer.wake()
+        self._writers.unpark_all()
         for slot in list(self._pings.values()):
             slot.wake()
         self._courier.forget(self)
