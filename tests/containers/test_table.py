@@ -100,6 +100,22 @@ def test_another_container_of_the_same_name_is_a_new_one() -> None:
     assert (change.state, change.ending) == ("created", None)
 
 
+def test_a_list_that_was_overtaken_by_events_does_not_undo_them() -> None:
+    table = running()
+    table.before_list()
+    table.apply(event("die", 1_500), 0)
+    assert table.replace([row("running"), row("running", "fluxother_x", "2")], 2_000) != ()
+    assert table.states() == {NAME: "exited", "fluxother_x": "running"}
+    table.before_list()
+    table.apply(event("destroy", 2_500), 0)
+    table.replace([row("exited")], 3_000)
+    assert table.states() == {}, "and nothing comes back from the dead"
+    table.before_list()
+    table.apply(event("create", 3_500), 0)
+    table.replace([], 4_000)
+    assert table.states() == {NAME: "created"}
+
+
 def test_gone_and_renamed_are_missing_under_the_old_name() -> None:
     table = running()
     assert table.apply(event("destroy"), 0) == Change(

@@ -141,6 +141,7 @@ class EngineHost:
 
     async def _refresh(self) -> None:
         lost_ms = self._lost_ms
+        self.table.before_list()
         try:
             with trio.fail_after(LIST_S):
                 rows = await self._engine.containers()

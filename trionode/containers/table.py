@@ -22,6 +22,8 @@ ALIVE = frozenset({RUNNING, PAUSED, "restarting"})
 UNHEALTHY = "unhealthy"
 ENGINE_STOP_MS = 30_000
 """An engine that goes down tells its containers to stop first; it takes no longer than this over it."""
+_STATES = frozenset({"create", "start", "die", "destroy", "pause", "unpause", "rename", "health_status"})
+"""Events after which a container is another one than before."""
 _NO_STOPS = frozenset({"1", "10", "12", "28", "HUP", "USR1", "USR2", "WINCH"})
 """Signals that are no request to end."""
 
@@ -73,6 +75,8 @@ class ContainerTable:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._listing = False
+        self._heard: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -95,13 +99,22 @@ class ContainerTable:
         """The containers that carry the label of this app, with their states."""
         return {name: entry.state for name, entry in self._entries.items() if entry.app == app}
 
+    def before_list(self) -> None:
+        """The engine is about to be asked for a list: what events tell from now on is newer than it."""
+        self._listing = True
+        self._heard.clear()
+
     def replace(self, rows: Iterable[ContainerRow], now_ms: int, *, lost_ms: int = 0) -> tuple[Change, ...]:
         """Take a whole list; the changes since the last one.
 
         `lost_ms`: when the stream of events broke off, 0 if it did not. Who was told to stop right before
         went down with the engine.
         """
-        before, self._entries = self._entries, {row.name: _entry(row) for row in rows}
+        before, listed = self._entries, {row.name: _entry(row) for row in rows}
+        self._entries = {name: entry for name, entry in listed.items() if name not in self._heard}
+        self._entries |= {name: before[name] for name in self._heard if name in before}
+        self._listing = False
+        self._heard.clear()
         found = []
         for name, entry in self._entries.items():
             old = before.get(name)
@@ -124,6 +137,8 @@ class ContainerTable:
         if event.kind != "container":
             return None
         action, at_ms = event.action, event.at_ms or now_ms
+        if self._listing and action in _STATES:
+            self._heard |= {event.name, event.attributes.get("oldName", event.name).removeprefix("/")}
         if action == "rename":
             return self._rename(event, at_ms)
         old = self._entries.get(event.name)
