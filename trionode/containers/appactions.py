@@ -101,7 +101,7 @@ class AppLifecycle:
     async def _install(self, spec: Spec, progress: Progress, test: bool, tell_failure: bool) -> Outcome:
         app = str(spec["name"])
         record = self._bench.records.get(app)
-        if record is not None and record.is_unfinished:
+        if record is not None and (record.is_unfinished or self._bench.installed.get(app) is None):
             left = await self._remove_now(app, "leftovers of an earlier attempt", progress)
             if not left.ok:
                 return Outcome(False, f"leftovers could not be removed: {left.problem}", "leftovers")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import trio
+
 from trionode.containers.engine import Conflict, EngineError, NotFound
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
+from trionode.containers.part_steps import drop_image
 from trionode.containers.steps import to_the_end
 from trionode.errors import StoreError
 from trionode.plans.networks import CreateNetwork, app_of_network, network_name, plan_network
@@ -65,6 +68,24 @@ async def guard(bench: Workbench) -> None:
         if app_of_network(network.name) is not None
     ]
     await bench.firewall.guard_private(sorted(bridges))
+
+
+class ImagesStep:
+    """Nothing to do, but to undo: from its record on, an app keeps its images from others that leave. If it
+    does not come after all, they go, pulled by it or not."""
+
+    name = "images"
+
+    def __init__(self, bench: Workbench, job: Job) -> None:
+        self._bench = bench
+        self._job = job
+
+    async def do(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def undo(self) -> None:
+        for image in {part.repotag for part in self._job.parts} - (self._job.foreign or frozenset()):
+            await drop_image(self._bench, image, of=self._job.app)
 
 
 class RowStep:

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from trionode.containers.actions import Outcome, Progress, Spec
-from trionode.containers.install_steps import NetworkStep, RowStep
+from trionode.containers.install_steps import ImagesStep, NetworkStep, RowStep
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
 from trionode.containers.part_steps import (
@@ -174,7 +174,7 @@ class Installer:
         return replaced
 
     def _app_steps(self, job: Job) -> Sequence[Step]:
-        steps: list[Step] = [NetworkStep(self._bench, job)]
+        steps: list[Step] = [ImagesStep(self._bench, job), NetworkStep(self._bench, job)]
         if not job.test:
             # A test has no row: nobody announces it, nobody heals it, and its record removes it.
             steps.append(RowStep(self._bench, job))
