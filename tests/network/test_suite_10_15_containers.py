@@ -1,0 +1,189 @@
+"""Suites 10 and 15 with a real container engine: what becomes of containers when node or machine were away.
+
+Node 1 has a container engine; the others keep its locations and are started once it has been READY alone. It
+takes no app by itself here: what is installed was installed by hand. The tests run in this order on one
+network, and a reboot is one: containers end and volumes are unmounted.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from busyboximages import WEB
+from network import Connected, Env, Network
+from network.apps import await_in_force, container_app, installed, launch
+from network.boot import leave_heartbeat
+from network.env import TEAM, BootContext
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+
+APP, CONTAINER, IMAGE, PORT = "webshop", "fluxweb_webshop", "shop/web:v1", 36_301
+FILE = "/data/kept"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    env = Env(
+        nodes=4,
+        held_back=(2, 3, 4),
+        engine_node=1,
+        overrides={"peers.min_outbound": 2},
+        node_overrides={1: {"hosting.max_containers": 0, "appstate.announce_interval_s": 3.0}},
+    )
+    with Network(tmp_path_factory.mktemp("net"), env) as network:
+        yield network
+
+
+@pytest.mark.trio
+async def test_10_ready_by_blocks_and_back_when_unconfirmed(net: Connected) -> None:
+    node = net.host
+    await node.event("messageCapability:changed", after=0, within_s=30, capable=True)
+    await net.chain.mine(252)
+    entered = await node.enters("READY", after=0, within_s=120)
+    await node.event("spawner:resumed", after=0, within_s=5)
+    await net.chain.unconfirm(node.ip)
+    lost = await node.event("confirmation:changed", after=entered, within_s=20, confirmed=False)
+    left = await node.event("orchestrator:stateChanged", after=entered, within_s=20)
+    assert (left.data["from"], left.data["to"]) == ("READY", "SYNCING")
+    paused = await node.event("spawner:paused", after=entered, within_s=5)
+    assert min(left.id, paused.id) > lost.id
+    await net.chain.confirm(node.ip)
+    await node.event("confirmation:changed", after=lost, within_s=20, confirmed=True)
+
+
+async def hosted(net: Connected) -> tuple[str, str]:
+    """The app runs on node 1, which is READY, and everybody knows; the run of its container."""
+    host = net.host
+    await net.chain.start_ticker()
+    await host.in_phase("READY", 90)
+    if APP not in await installed(host):
+        await net.command(host, "install", APP, signed=True)
+    await net[3].until(f"/apps/location/{APP}", lambda rows: [row["ip"] for row in rows] == [host.ip], 30)
+    return await net.engine.up(CONTAINER, within_s=10)
+
+
+@pytest.mark.trio
+async def test_an_app_comes_to_run_there(net: Connected) -> None:
+    await net.start(2, 3, 4)
+    await net.engine.publish(IMAGE, cmd=WEB)
+    await net.chain.start_ticker()
+    await net[2].in_phase("READY", 90)
+    app_hash = await launch(net, net[2], container_app(APP, net.engine.image(IMAGE), PORT))
+    await await_in_force(net.host, APP, app_hash, 30)
+    await hosted(net)
+    net.engine.api.exec(CONTAINER, ["sh", "-c", f"echo note > {FILE}"])
+
+
+async def back(net: Connected, context: BootContext, *, reboot: bool = True) -> dict[str, Any]:
+    """The node dies, its machine reboots or not, and it starts again; the boot context it found."""
+    host = net.host
+    await host.stop(signal.SIGKILL)
+    if reboot:
+        net.engine.reboot()
+    await leave_heartbeat(host.place, context)
+    await host.start()
+    started = await host.event("orchestrator:started", after=0, within_s=20)
+    return dict(started.data["bootContext"])
+
+
+async def everything_removed(net: Connected, why: str, within_s: float = 50.0) -> None:
+    """The decision, made for that reason, is carried out: no app and nothing of it is left."""
+    await net.host.event("app:removed", after=0, within_s=within_s, name=APP)
+    await net.host.event("boot:settled", after=0, within_s=within_s)
+    boot = (await net.host.data("/trionode/status"))["boot"]
+    assert (boot["action"], boot["removed"]) == ("remove_all", [APP])
+    assert why in boot["reason"]
+    assert not await installed(net.host)
+    assert not net.engine.ps()
+    assert net.engine.left_behind() == []
+
+
+@pytest.mark.trio
+async def test_15_only_the_process_was_restarted(net: Connected) -> None:
+    run = await hosted(net)
+    context = await back(net, "running", reboot=False)
+    await net.host.event("boot:settled", after=0, within_s=20)
+    assert (context["machineRebooted"], context["firstBoot"]) == (False, False)
+    await net.host.event("app:running", after=0, within_s=30)
+    assert net.engine.run_id(CONTAINER) == run, "containers are left alone"
+    assert not await net.host.seen("app:removed", after=0)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "context", [{"rebooted": True, "clean": False, "downtime_s": 60}, "firstBoot"], ids=["power cut", "first"]
+)
+async def test_15_after_a_reboot_containers_are_started_when_the_network_agrees(
+    net: Connected, context: BootContext
+) -> None:
+    run = await hosted(net)
+    found = await back(net, context)
+    assert found["machineRebooted"] is True
+    assert (found["firstBoot"], found["cleanShutdown"]) == (context == "firstBoot", False)
+    settled = await net.host.event("boot:settled", after=0, within_s=50)
+    assert (await net.engine.up(CONTAINER, within_s=20, other_than=run))[0] == run[0]
+    told = await net.host.event("app:running", after=settled, within_s=30)
+    assert [row["name"] for row in told.data["apps"]] == [APP]
+    assert net.engine.api.exec(CONTAINER, ["cat", FILE]) == (0, "note\n")
+
+
+@pytest.mark.trio
+async def test_15_a_clean_reboot_waits_for_the_registry_in_vain(net: Connected) -> None:
+    """Without peers and blocks the registry never gets ready: the wait ends, everything is removed."""
+    await hosted(net)
+    await net.chain.stop_ticker()
+    for other in net.others(net.host):
+        other.cut()
+    context = await back(net, "rebooted")
+    assert (context["machineRebooted"], context["cleanShutdown"], context["firstBoot"]) == (True, True, False)
+    assert 0 <= context["downtimeMs"] < 420_000
+    await everything_removed(net, "the app data was not complete in time")
+
+
+@pytest.mark.trio
+async def test_15_rebooted_and_the_daemon_does_not_answer(net: Connected) -> None:
+    await hosted(net)
+    await net.chain.fail_rpc(net.host.ip)
+    await back(net, "rebooted")
+    await everything_removed(net, "the chain daemon did not answer in time")
+
+
+@pytest.mark.trio
+async def test_15_rebooted_and_not_confirmed(net: Connected) -> None:
+    await hosted(net)
+    await net.chain.unconfirm(net.host.ip)
+    await back(net, "rebooted")
+    await everything_removed(net, "the node is not confirmed")
+
+
+@pytest.mark.trio
+async def test_15_away_too_long(net: Connected) -> None:
+    """Longer than the network kept its place: nothing is waited for."""
+    await hosted(net)
+    mark = await net[3].mark()
+    context = await back(net, {"rebooted": True, "clean": True, "downtime_s": 500})
+    assert 500_000 <= context["downtimeMs"] < 560_000
+    await everything_removed(net, "the machine was shut down for 8", 20.0)
+    await net[3].event("network:appremoved", after=mark, within_s=30, ip=net.host.ip, name=APP)
+
+
+@pytest.mark.trio
+async def test_10_a_high_penalty_shuts_people_out_and_takes_the_apps(net: Connected) -> None:
+    await hosted(net)
+    node, session = net.host, await net.host.sign_in(TEAM)
+    mark = await node.mark()
+    for state in (10, 11, 100):
+        body = {"dosState": state, "dosMessage": None}
+        assert (await node.ask("POST", "/flux/dosstate", body, session=session))["status"] == "success"
+        await node.event("dos:changed", after=mark, within_s=10, **body)
+        answer = await node.ask("GET", "/id/loginphrase")
+        if state == 10:
+            assert answer["status"] == "success"
+            assert APP in await installed(node)
+        else:
+            assert answer["data"]["name" if state == 11 else "code"] == ("CONNERROR" if state == 11 else 100)
+    await node.event("app:removed", after=mark, within_s=30, name=APP)
+    assert net.engine.left_behind() == []
