@@ -41,7 +41,11 @@ from trionode.registry.changes import (
     SetScannedHeight,
 )
 from trionode.registry.rows import CurrentSpec
+from trionode.store.mongo import connection, events, localapps, registry
 from trionode.store.open import open_stores
+
+LOADED = (connection, events, localapps, registry)
+"""What opening imports when a node needs it: loaded here once, not by each victim."""
 
 
 def place(number: int, name: str = "AppA") -> LocationRow:
