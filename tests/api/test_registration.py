@@ -16,7 +16,7 @@ pytestmark = pytest.mark.trio
 
 
 @pytest.fixture
-async def network(node: Any, autojump_clock: Any) -> Any:
+async def network(node: Any) -> Any:
     """A node with enough peers, which send back what they are sent once they are asked for it."""
     for number in range(1, 9):
         node.peers.table.put(f"127.{number}.0.1", "16127", "outbound")
@@ -51,7 +51,9 @@ def signed(node: Any, spec: dict[str, Any], kind: str = "fluxappregister", age_m
     }
 
 
-async def test_a_registration_is_sent_asked_back_and_answered_with_its_hash(network: Any) -> None:
+async def test_a_registration_is_sent_asked_back_and_answered_with_its_hash(
+    autojump_clock: Any, network: Any
+) -> None:
     spec = specification("shop", network.person.address)
     answer = await network.post("/apps/appregister", signed(network, spec), **network.auth)
     assert answer["status"] == "success"
@@ -62,14 +64,16 @@ async def test_a_registration_is_sent_asked_back_and_answered_with_its_hash(netw
     assert len(answer["data"]) == 64
 
 
-async def test_the_specification_is_put_into_its_canonical_form_first(network: Any) -> None:
+async def test_the_specification_is_put_into_its_canonical_form_first(
+    autojump_clock: Any, network: Any
+) -> None:
     spec = specification("shop", network.person.address)
     shuffled = {**dict(reversed(spec.items())), "unknown": 1}
     body = {**signed(network, spec), "appSpecification": shuffled}
     assert (await network.post("/apps/appregister", body, **network.auth))["status"] == "success"
 
 
-async def test_nobody_sends_it_back(network: Any) -> None:
+async def test_nobody_sends_it_back(autojump_clock: Any, network: Any) -> None:
     network.answering = False
     body = signed(network, specification("shop", network.person.address))
     answer = await network.post("/apps/appregister", body, **network.auth)
@@ -77,7 +81,7 @@ async def test_nobody_sends_it_back(network: Any) -> None:
     assert "no peer sent the message back" in answer["data"]["message"]
 
 
-async def test_users_only(network: Any) -> None:
+async def test_users_only(autojump_clock: Any, network: Any) -> None:
     body = signed(network, specification("shop", network.person.address))
     for path in ("/apps/appregister", "/apps/appupdate"):
         assert await network.post(path, body) == network.refusal
@@ -95,7 +99,9 @@ async def test_users_only(network: Any) -> None:
         ({"signature": 5}, "Invalid signature"),
     ],
 )
-async def test_refusals_are_sentences(network: Any, change: dict[str, Any], said: str) -> None:
+async def test_refusals_are_sentences(
+    autojump_clock: Any, network: Any, change: dict[str, Any], said: str
+) -> None:
     body = {**signed(network, specification("shop", network.person.address)), **change}
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert answer["status"] == "error"
@@ -104,20 +110,22 @@ async def test_refusals_are_sentences(network: Any, change: dict[str, Any], said
 
 
 @pytest.mark.parametrize(("age_ms", "accepted"), [(3_600_000, True), (3_600_001, False), (-300_001, False)])
-async def test_old_and_future_messages(network: Any, age_ms: int, accepted: bool) -> None:
+async def test_old_and_future_messages(
+    autojump_clock: Any, network: Any, age_ms: int, accepted: bool
+) -> None:
     body = signed(network, specification("shop", network.person.address), age_ms=age_ms)
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert (answer["status"] == "success") is accepted
 
 
-async def test_somebody_elses_signature(network: Any) -> None:
+async def test_somebody_elses_signature(autojump_clock: Any, network: Any) -> None:
     body = signed(network, specification("shop", network.operator.address))
     answer = await network.post("/apps/appregister", body, **network.auth)
     assert answer["data"]["name"] == "SIGNATURE_INVALID"
 
 
 @pytest.mark.parametrize("what", ["peers", "daemon", "confirmation"])
-async def test_a_node_that_is_not_ready(network: Any, what: str) -> None:
+async def test_a_node_that_is_not_ready(autojump_clock: Any, network: Any, what: str) -> None:
     if what == "peers":
         network.peers.table._rows.clear()
     elif what == "daemon":
@@ -133,7 +141,7 @@ async def register(network: Any, spec: dict[str, Any]) -> None:
     await network.registry.put_current(CurrentSpec("shop", stringify(spec), "ab" * 32, 2_090_000))
 
 
-async def test_updates(network: Any) -> None:
+async def test_updates(autojump_clock: Any, network: Any) -> None:
     mine = specification("shop", network.person.address)
     await register(network, mine)
     taken = await network.post("/apps/appregister", signed(network, mine), **network.auth)
@@ -146,13 +154,13 @@ async def test_updates(network: Any) -> None:
     assert stolen["data"]["name"] == "SIGNATURE_NOT_OWNER"
 
 
-async def test_an_update_of_nothing(network: Any) -> None:
+async def test_an_update_of_nothing(autojump_clock: Any, network: Any) -> None:
     body = signed(network, specification("shop", network.person.address), "fluxappupdate")
     answer = await network.post("/apps/appupdate", body, **network.auth)
     assert "no app 'shop' to update" in answer["data"]["message"]
 
 
-async def test_the_version_changes_only_to_the_latest(network: Any) -> None:
+async def test_the_version_changes_only_to_the_latest(autojump_clock: Any, network: Any) -> None:
     mine = specification("shop", network.person.address)
     await register(network, mine)
     part = {**mine["compose"][0], "tiered": False}
