@@ -18,6 +18,7 @@ from trionode.config.tree import PortTestSettings
 from trionode.containers.actions import Spec
 from trionode.containers.disk import Firewall
 from trionode.containers.listeners import Listeners
+from trionode.containers.testedports import TestedPorts
 from trionode.errors import HostError
 from trionode.lifecycle.dos import Knock
 from trionode.plans.parts import Part, parts_of
@@ -73,10 +74,17 @@ class KnownSpecs(Protocol):
 
 
 class PortDoor:
-    """Opens ports for a test and closes them again."""
+    """Opens ports for a test and closes them again. `notes`: of ports that are open meanwhile."""
 
-    def __init__(self, settings: PortTestSettings, firewall: Firewall, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        settings: PortTestSettings,
+        firewall: Firewall,
+        listeners: Listeners,
+        notes: TestedPorts | None = None,
+    ) -> None:
         self._settings = settings
+        self._notes = notes
         self._firewall = firewall
         self._listeners = listeners
 
@@ -85,8 +93,11 @@ class PortDoor:
         """Reachable while the block is open, as far as it lies with us. Raises FirewallError, PortTaken."""
         # Listening comes first: a port somebody else listens on is never opened to the world.
         async with self._listeners.listening(ports):
+            await self._clear_left()
             begun: list[int] = []
             try:
+                if self._notes is not None:
+                    await self._notes.begin(ports)
                 for port in ports:
                     begun.append(port)
                     await self._firewall.allow(port, app=TEST_APP)
@@ -94,14 +105,27 @@ class PortDoor:
                 yield
             finally:
                 with trio.move_on_after(UNDO_LIMIT_S, shield=True):
-                    await self._close(begun)
+                    closed = await self._close(begun)
+                    if self._notes is not None:
+                        unopened = [port for port in ports if port not in begun]
+                        await self._notes.end(ports, closed=[*closed, *unopened])
 
-    async def _close(self, ports: Sequence[int]) -> None:
+    async def _clear_left(self) -> None:
+        """Close what an earlier test could not."""
+        if self._notes is not None and (left := await self._notes.left()):
+            await self._notes.end((), closed=await self._close(left))
+
+    async def _close(self, ports: Sequence[int]) -> list[int]:
+        """Those that are closed now."""
+        closed = []
         for port in ports:
             try:
                 await self._firewall.forget(port, app=TEST_APP)
             except HostError as error:
                 log.error("a tested port stays open", port=port, problem=error.one_line())
+            else:
+                closed.append(port)
+        return closed
 
 
 class Witnesses:

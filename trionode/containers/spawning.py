@@ -22,10 +22,12 @@ from trionode.containers.nodeview import NodeView
 from trionode.containers.operations import Operations
 from trionode.containers.porttest import PortCheck, PortDoor, PortTest
 from trionode.containers.portwatch import PortAvailability
+from trionode.containers.records import InstallRecords
 from trionode.containers.spawner import Spawner
 from trionode.containers.spawnfacts import ExplorerSide, SpawnFactSource
 from trionode.containers.spawnworld import KnownSpecs, Lists, SpawnParts, SpawnWorld
 from trionode.containers.specimages import ImageCheck, Logins, SpecImages
+from trionode.containers.testedports import MetaStore, TestedPorts
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -45,7 +47,8 @@ class SpawningParts:
     """What spawner and port tests are given.
 
     `ready`: open while the node is READY; `db_ready`: while the registry is complete. `expire`: removes
-    apps that have ended. `http`: asks other nodes; `listeners`: ports of this machine.
+    apps that have ended. `notes` last when the node dies. `http`: asks other nodes; `listeners`: ports of
+    this machine.
     """
 
     settings: Settings
@@ -61,12 +64,14 @@ class SpawningParts:
     listeners: Listeners
     engine: Engine
     firewall: Firewall
+    notes: MetaStore
     images: ImageCheck
     logins: Logins
     lists: Lists
     specs: KnownSpecs
     node: NodeView
     installed: InstalledApps
+    records: InstallRecords
     operations: Operations
     actions: AppActions
     announcements: Announcements
@@ -83,7 +88,8 @@ class Spawning:
     def __init__(self, parts: SpawningParts) -> None:
         settings, constants = parts.settings, parts.registry.constants
         witness = PortWitness(parts.http, parts.key)
-        door = PortDoor(settings.port_test, parts.firewall, parts.listeners)
+        notes = TestedPorts(parts.notes, lambda: self._ports_in_use(parts))
+        door = PortDoor(settings.port_test, parts.firewall, parts.listeners, notes)
         self.port_check = PortCheck(
             test=PortTest(
                 settings.port_test,
@@ -148,6 +154,13 @@ class Spawning:
             counters=parts.counters,
             resources=settings.resources,
             probe_timeout_s=settings.monitors.check_timeout_s,
+        )
+
+    @staticmethod
+    def _ports_in_use(parts: SpawningParts) -> frozenset[int]:
+        """Of apps that are here or being installed, by their records: encrypted ones have them too."""
+        return frozenset(
+            port for record in parts.records.all() for part in record.parts for port in part.ports
         )
 
     def services(self) -> list[Service]:
