@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -42,7 +41,7 @@ class AppPlan(msgspec.Struct, frozen=True, kw_only=True):
     static_ip: bool = False
     datacenter: bool = False
     expire: int = 88_000
-    contacts: tuple[str, ...] = ()
+    description: str = "an app of the simulator"
 
     @property
     def containers(self) -> tuple[str, ...]:
@@ -59,15 +58,17 @@ class Owner:
         self._told = 0
         self._ports_of: dict[str, dict[str, int]] = {}
 
+    @property
+    def ports(self) -> dict[str, list[int]]:
+        """Ports of every app there ever was."""
+        return {app: list(ports.values()) for app, ports in self._ports_of.items()}
+
     def register(self, plan: AppPlan) -> AppMessage:
         return self._message("fluxappregister", plan)
 
-    def update(self, plan: AppPlan) -> AppMessage:
+    def update(self, plan: AppPlan, now_ms: int) -> AppMessage:
         """The same app from now on as `plan` says."""
-        return self._message("fluxappupdate", plan)
-
-    def register_all(self, plans: Sequence[AppPlan]) -> list[AppMessage]:
-        return [self.register(plan) for plan in plans]
+        return self._message("fluxappupdate", plan, now_ms)
 
     def _message(self, kind: str, plan: AppPlan, now_ms: int | None = None) -> AppMessage:
         self._told += 1
@@ -80,11 +81,11 @@ class Owner:
         spec: dict[str, Any] = {
             "version": 8,
             "name": plan.name,
-            "description": "an app of the simulator",
+            "description": plan.description,
             "owner": self.key.address,
             "compose": [self._part(plan.name, part) for part in plan.parts],
             "instances": plan.instances,
-            "contacts": list(plan.contacts),
+            "contacts": [],
             "geolocation": [],
             "expire": plan.expire,
             "nodes": [],

@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 from trionode.errors import ConfigError
-from trionode.sim.chainpayments import SeededPayments, app_transaction, is_ordinary, ordinary_transactions
+from trionode.sim.chainpayments import (
+    APP_PAYMENT_SATOSHIS,
+    SeededPayments,
+    app_transaction,
+    is_ordinary,
+    ordinary_transactions,
+)
 
 SECONDS_PER_BLOCK = 30
 FIRST_BLOCK_TIME_S = 1_700_000_000
@@ -36,6 +42,8 @@ class Blocks:
         self.stored: dict[int, dict[str, Any]] = {}
         self.pending: deque[dict[str, Any]] = deque()
         self.app_queue: deque[str] = deque()
+        self.paid_sat = APP_PAYMENT_SATOSHIS
+        """What is paid for each app of the queue."""
         self.forks: list[dict[str, Any]] = []
         """Replaced branches as getchaintips lists them."""
         self._planted: dict[int, list[dict[str, Any]]] = {}
@@ -52,7 +60,9 @@ class Blocks:
         if block is None and self.pending:
             block = self.pending.popleft()
         transactions = list(block.get("tx", ())) if block else []
-        transactions += [app_transaction(app_hash, self.height) for app_hash in self.app_queue]
+        transactions += [
+            app_transaction(app_hash, self.height, value_sat=self.paid_sat) for app_hash in self.app_queue
+        ]
         self.app_queue.clear()
         if block is None and not transactions:
             return self.block(self.height)

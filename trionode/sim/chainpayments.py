@@ -62,9 +62,9 @@ def payment(
     }
 
 
-def app_transaction(app_hash: str, height: int) -> dict[str, Any]:
+def app_transaction(app_hash: str, height: int, *, value_sat: int = APP_PAYMENT_SATOSHIS) -> dict[str, Any]:
     """The payment that puts a 64-character app hash on the chain."""
-    return payment(f"apptx-{app_hash[:16]}-{height}", app_hash)
+    return payment(f"apptx-{app_hash[:16]}-{height}", app_hash, value_sat=value_sat)
 
 
 def price_transaction(message: str, height: int) -> dict[str, Any]:

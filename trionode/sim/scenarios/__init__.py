@@ -5,6 +5,7 @@ from __future__ import annotations
 from trionode.errors import ConfigError
 from trionode.sim.scenario import Scenario
 from trionode.sim.scenarios.converge import CONVERGE
+from trionode.sim.scenarios.crowd import CROWDS
 from trionode.sim.scenarios.death import DEATH
 from trionode.sim.scenarios.eviction import EVICTION
 from trionode.sim.scenarios.flood import FLOOD
@@ -17,12 +18,17 @@ from trionode.sim.scenarios.rough import ROUGH_WEATHER
 from trionode.sim.scenarios.standing import STANDING
 from trionode.sim.scenarios.suites_boot import SUITES as BOOT_SUITES
 from trionode.sim.scenarios.suites_chain import SUITES as CHAIN_SUITES
+from trionode.sim.scenarios.suites_containers import SUITES as CONTAINER_SUITES
 from trionode.sim.scenarios.suites_orchestrator import SUITES as ORCHESTRATOR_SUITES
 from trionode.sim.scenarios.suites_spawning import SUITES as SPAWNING_SUITES
 from trionode.sim.scenarios.suites_sync import SUITES as SYNC_SUITES
+from trionode.sim.scenarios.turmoil import DAYS
 
 SUITES: tuple[Scenario, ...] = (*CHAIN_SUITES, *ORCHESTRATOR_SUITES, *BOOT_SUITES, *SYNC_SUITES)
 """The acceptance suites of docs/spec/testnet.md §8, with the times of the real network."""
+
+HOSTING: tuple[Scenario, ...] = (*SPAWNING_SUITES, *CONTAINER_SUITES)
+"""Those about containers."""
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -39,7 +45,9 @@ SCENARIOS: dict[str, Scenario] = {
         *STORIES,
         *REORGS,
         *SUITES,
-        *SPAWNING_SUITES,
+        *HOSTING,
+        *CROWDS,
+        *DAYS,
     )
 }
 

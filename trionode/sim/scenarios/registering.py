@@ -123,13 +123,19 @@ async def check_same(world: World, messages: Sequence[AppMessage], nodes: Sequen
 
 
 async def seed_registry(
-    world: World, messages: Sequence[AppMessage], holders: Sequence[SimNode], without: Sequence[SimNode]
+    world: World,
+    messages: Sequence[AppMessage],
+    holders: Sequence[SimNode],
+    without: Sequence[SimNode],
+    *,
+    paid_sat: int = PAID_SAT,
+    before_blocks: int = 1000,
 ) -> None:
     """As after a long life: everybody has read these payments; only the holders have their messages."""
     height = world.chain.height
-    first = height - 1000 - len(messages)
+    first = height - before_blocks - len(messages)
     rows = [
-        HashRow.found(f"{number:064x}", first + number, message.hash, PAID_SAT)
+        HashRow.found(f"{number:064x}", first + number, message.hash, paid_sat)
         for number, message in enumerate(messages)
     ]
     permanents = tuple(_permanent(message, row) for message, row in zip(messages, rows, strict=True))

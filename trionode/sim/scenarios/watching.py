@@ -5,6 +5,7 @@ A wait begins at a mark: what happened before it can never fulfil it (docs/spec/
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import msgspec
@@ -30,9 +31,11 @@ class Journal:
     def __init__(self, world: World) -> None:
         self._world = world
         self.entries: list[Entry] = []
+        self._places: dict[tuple[int, str], list[int]] = {}
         world.on_event.append(self._write)
 
     def _write(self, node: SimNode, event: Event) -> None:
+        self._places.setdefault((node.number, event.name), []).append(len(self.entries))
         self.entries.append(Entry(self._world.now_s, node.number, event.name, dict(event.data)))
 
     def mark(self) -> int:
@@ -41,21 +44,33 @@ class Journal:
 
     def found(self, node: SimNode, name: str, after: int, /, **fields: Any) -> list[int]:
         """Where the events of this kind stand that came after the mark."""
+        places = self._places.get((node.number, name), [])
         return [
             place
-            for place, entry in enumerate(self.entries[after:], start=after)
-            if entry.name == name
-            and entry.node == node.number
-            and all(entry.data.get(field) == value for field, value in fields.items())
+            for place in places[bisect_left(places, after) :]
+            if all(self.entries[place].data.get(field) == value for field, value in fields.items())
         ]
 
-    async def next(self, node: SimNode, name: str, within_s: float, *, after: int, **fields: Any) -> int:
+    async def next(self, node: SimNode, name: str, within_s: float, /, *, after: int, **fields: Any) -> int:
         """Wait for the first such event after the mark; where it stands."""
         wanted = " ".join([name, *(f"{field}={value}" for field, value in fields.items())])
         await self._world.until(
             lambda: bool(self.found(node, name, after, **fields)), within_s, f"{node.name}: {wanted}"
         )
         return self.found(node, name, after, **fields)[0]
+
+    async def anywhere(self, name: str, within_s: float, /, *, after: int, **fields: Any) -> SimNode:
+        """Wait for the first such event of any node after the mark; that node."""
+        world = self._world
+        wanted = " ".join([name, *(f"{field}={value}" for field, value in fields.items())])
+
+        def there() -> SimNode | None:
+            return next((node for node in world.nodes if self.found(node, name, after, **fields)), None)
+
+        await world.until(lambda: there() is not None, within_s, f"a node tells {wanted}")
+        found = there()
+        assert found is not None
+        return found
 
     async def phase(self, node: SimNode, phase: str, within_s: float, *, after: int) -> int:
         """Wait until the node enters a phase."""
