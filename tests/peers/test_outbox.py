@@ -9,7 +9,8 @@ import trio
 
 from trionode.config.tree import PeerSettings
 from trionode.peers.link import LinkClosed
-from trionode.peers.outbox import Outbox, Tier
+from trionode.peers.outbox import BURST_FRAMES, BURST_S, Outbox, Tier
+from trionode.peers.ratelimit import RateLimiter
 from trionode.runtime.counters import Counters
 
 pytestmark = pytest.mark.trio
@@ -152,3 +153,69 @@ async def test_close_lets_the_message_under_way_finish(autojump_clock: Any, nurs
     assert link.sent == ["under way"]
     assert link.closed == (4009, "purposefully closed")
     assert ends[0].by_us
+
+
+class LimitedLink(SlowLink):
+    """Its other side drops what comes too fast, as every node does (wire.md §5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = RateLimiter(120, 1.0, 15.0, 150)
+        self.dropped: list[str] = []
+
+    async def send(self, message: Sized) -> None:
+        await trio.lowlevel.checkpoint()
+        taken = self.limiter.allow("us", trio.current_time())
+        (self.sent if taken else self.dropped).append(message.name)
+
+
+async def test_a_burst_waits_here_for_what_the_peer_would_drop(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    box, counters = outbox()
+    link = LimitedLink()
+    nursery.start_soon(run, box, link, [])
+    names = [str(number) for number in range(500)]
+    began_s = trio.current_time()
+    for start in range(0, 500, 50):
+        # the burst begins at any moment of the peer's second
+        for name in names[start : start + 50]:
+            box.put(Sized(name, 1), Tier.REPLY)
+        await trio.sleep(0.13)
+    await box.drained()
+    assert link.dropped == []
+    assert link.sent == names
+    assert counters["peers.outbox.held_back"] > 0
+    assert trio.current_time() - began_s == pytest.approx(BURST_S * (500 // BURST_FRAMES) + 0.13)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_few_messages_are_not_held_back(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    box, counters = outbox()
+    link = LimitedLink()
+    nursery.start_soon(run, box, link, [])
+    start = trio.current_time()
+    for number in range(BURST_FRAMES):
+        box.put(Sized(str(number), 1), Tier.GOSSIP)
+    await box.drained()
+    assert trio.current_time() == start
+    assert counters["peers.outbox.held_back"] == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_close_does_not_wait_with_what_is_held_back(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    box, _ = outbox()
+    link = LimitedLink()
+    ends: list[LinkClosed] = []
+    nursery.start_soon(run, box, link, ends)
+    for number in range(300):
+        box.put(Sized(str(number), 1), Tier.REPLY)
+    await trio.sleep(0.5)
+    start = trio.current_time()
+    box.close(4009, "purposefully closed")
+    await trio.testing.wait_all_tasks_blocked()
+    assert link.closed == (4009, "purposefully closed")
+    assert trio.current_time() == start
+    assert len(link.sent) == BURST_FRAMES

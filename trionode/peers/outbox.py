@@ -4,6 +4,9 @@ Over the gossip limit the oldest announcements and relays are dropped, replies s
 limit the link is closed with 1013. A send that takes too long aborts the link: after a cancelled
 send the stream is broken. Both limits count payload bytes before compression. The original has no
 such bound (wire.md §9), so a slow reader costs it memory without end.
+
+A peer silently drops what comes faster than its rate limit allows (wire.md §5, §14), so a burst goes out
+no faster than that: what is over waits here, and is not lost.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from trionode.config.tree import PeerSettings
 from trionode.peers import closecodes
 from trionode.peers.link import Link, LinkClosed, PreparedMessage
 from trionode.runtime.counters import Counters
+
+BURST_FRAMES = 110
+BURST_S = 1.1
+"""At most so many frames in any so long time: a peer takes 120 in its second, which need not be ours."""
 
 
 class Tier(enum.IntEnum):
@@ -44,6 +51,8 @@ class Outbox:
         self._drained = trio.Event()
         self._closing: tuple[int, str] | None = None
         self._finished = False
+        # When the last frames were sent, oldest first: the one that drops out says when the next may go.
+        self._sent_s: deque[float] = deque(maxlen=BURST_FRAMES)
         self.sent_messages = 0
         self.dropped_messages = 0
 
@@ -115,8 +124,16 @@ class Outbox:
 
     async def _send_all(self, link: Link, patience: trio.CancelScope) -> None:
         while True:
-            while self._closing is None and (message := self._pop()) is not None:
-                patience.deadline = trio.current_time() + self._send_timeout_s
+            while self._closing is None and self:
+                now_s = trio.current_time()
+                sent_s = self._sent_s
+                if len(sent_s) == BURST_FRAMES and now_s < (free_s := sent_s[0] + BURST_S):
+                    patience.deadline = float("inf")
+                    await self._hold_back(free_s)
+                    continue
+                message = self._pop()
+                patience.deadline = now_s + self._send_timeout_s
+                sent_s.append(now_s)
                 await link.send(message)
                 self.sent_messages += 1
             patience.deadline = float("inf")
@@ -130,15 +147,21 @@ class Outbox:
             await self._news.wait()
             self._idle = False
 
-    def _pop(self) -> PreparedMessage | None:
+    async def _hold_back(self, until_s: float) -> None:
+        """Wait until the peer takes more; a close that is asked for does not wait."""
+        self._counters.add("peers.outbox.held_back")
+        self._news = trio.Event()
+        with trio.move_on_at(until_s):
+            await self._news.wait()
+
+    def _pop(self) -> PreparedMessage:
+        """The oldest message that waits; there is one."""
         gossip, replies = self._gossip, self._replies
         if gossip and (not replies or gossip[0][0] < replies[0][0]):
             message = gossip.popleft()[1]
             self._gossip_bytes -= message.size_bytes
-        elif replies:
-            message = replies.popleft()[1]
         else:
-            return None
+            message = replies.popleft()[1]
         self._bytes -= message.size_bytes
         return message
 
