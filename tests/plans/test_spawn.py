@@ -249,6 +249,14 @@ def test_a_node_that_was_not_free_comes_back_to_the_app() -> None:
     assert "Publish" not in one.kinds()
 
 
+def test_an_announcement_of_its_own_that_came_to_nothing_keeps_no_node_from_the_app() -> None:
+    """It died while it installed, or was not free after it had announced it."""
+    one = One(APP, spec("app"), LookInstalling=[Instance("50.60.70.80:16127", 1)])
+    assert one.run().installed
+    neighbour = One(APP, spec("app"), LookInstalling=[Instance("50.60.70.80:16137", 1)])
+    assert not neighbour.run().installed
+
+
 def test_ports_the_operator_blocks() -> None:
     one = One(APP, spec("app"))
     assert not one.run(rules=SpawnRules(blocked_ports=(31000,))).installed

@@ -251,7 +251,9 @@ class _Round:
         if self.installing is None:  # an app that was put off (D-22)
             self.installing = yield LookInstalling(choice.app)
         own = _host(self.kind.address)
-        if any(_host(other.address) == own for other in (*running, *self.installing)):
+        # Our own announcement, but nothing is installed here right now: we died, or were busy, after it.
+        installing = [i for i in self.installing if not same_address(i.address, self.kind.address)]
+        if any(_host(other.address) == own for other in (*running, *installing)):
             return self.long("this address runs or installs it already")
         spec: Spec | None = yield ReadSpec(choice.app)
         if spec is None:
