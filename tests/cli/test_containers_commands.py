@@ -177,6 +177,19 @@ def test_the_list_says_what_is_odd(node: Node, capsys: pytest.CaptureFixture[str
     assert "\x1b" not in out
 
 
+def test_what_an_engine_that_is_away_runs_is_not_known(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = {**PART, "state": None, "status": None, "image": None, "ports": []}
+    apps = [{"name": "shop", "hash": "ab", "height": 1, "components": [part]}]
+    for reachable, word in ((True, "missing"), (False, "?")):
+        engine = {**OVERVIEW["engine"], "reachable": reachable, "problem": "no answer"}
+        found = {**OVERVIEW, "engine": engine, "apps": apps}
+        node.answers["/trionode/containers"] = {"status": "success", "data": found}
+        assert call(["containers", "ls"]) == 0
+        assert f"web_shop   {word}" in capsys.readouterr().out
+
+
 def test_what_would_be_done(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["containers", "plan"]) == 0
     assert "remove orphan  web_shop  it is still stopped (until 2025-" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def _show(found: dict[str, Any], wanted: str | None) -> None:
         (
             app["name"],
             part["identifier"],
-            part["state"] or "missing",
+            part["state"] or ("missing" if engine["reachable"] else "?"),
             part["status"],
             part["image"],
             " ".join(str(port) for port in part["ports"]),
