@@ -102,6 +102,7 @@ class NodeCore:
             uptime_s=parts.os_uptime_s,
             links=lambda: len(self.peers.table),
             known_names=self._known_names,
+            static_ip=self._has_static_ip,
         )
         self.departure = Departure(
             settings.node,
@@ -295,6 +296,7 @@ class NodeCore:
                 public_key=parts.key.public_key,
                 needs_static=self._needs_static,
                 boot_settled=self._boot_settled,
+                public_ip=lambda: parts.bench.call("getpublicip"),
             )
         )
 
@@ -308,6 +310,11 @@ class NodeCore:
         """Whether the specification in force asks for a static address."""
         current = None if self.host.registry_free else self.registry.current.get(app)
         return current is not None and current.spec().get("staticip") is True
+
+    def _has_static_ip(self) -> bool:
+        """As last looked up; only a node that hosts apps looks where it is."""
+        located = None if self.containers is None else self.containers.node.located
+        return located is not None and located.has_static_ip
 
     def _hush(self) -> None:
         """The machine goes down: nothing more is said, and no container is started any more."""
