@@ -352,6 +352,16 @@ async def test_a_bad_address_is_told_without_the_password(url: str, words: str) 
 
 
 @pytest.mark.trio
+async def test_a_server_that_is_not_there_is_waited_for_as_long_as_for_a_connection() -> None:
+    settings = StoreSettings(
+        url="mongodb://127.0.0.1:1/", mongo_connect_s=0.2, mongo_call_s=600.0, mongo_retry_s=0.0
+    )
+    with pytest.raises(StoreError, match=r"reach 127\.0\.0\.1:1"):
+        async with open_mongo(settings):
+            pass
+
+
+@pytest.mark.trio
 async def test_a_prefix_keeps_nodes_apart(mongo: Databases) -> None:
     async with opened(mongo, "transaction", mongo_call_s=20.0) as (_, store):
         await store.commit(first())

@@ -5,6 +5,8 @@ Whatever it was: the node starts, and nothing newer and nothing acknowledged is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from bson import ObjectId
@@ -139,6 +141,41 @@ async def test_a_heartbeat_of_our_own_is_no_sign(lone: Databases, lone_door: Fau
         # The next life has seen that heartbeat, and writes others.
         await stores.events.put_meta("heartbeat", f'{{"lastAlive":{AT_MS + 9},"machineBootId":"b"}}')
         assert (await findings(lone, journal.COLLECTION)) == []
+
+
+# A journal that cannot be read
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"$set": {"data": b"\x05\x00\x00"}},
+        {"$set": {"data": b"\x05\x00\x00\x00\x00", "size": 5}},
+        {"$set": {"since": "noon"}},
+        {"$set": {"commit": 1}},
+        {"$unset": {"part": 1}},
+    ],
+)
+async def test_a_damaged_journal_is_told_with_the_way_out(
+    lone: Databases, lone_door: FaultProxy, damage: dict[str, Any]
+) -> None:
+    await cut_short(lone, lone_door, before=lambda stores: stores.events.commit([put(running("9.9.9.9"))]))
+    with lone.server.client() as client:
+        kept = of(client, lone, journal.DATABASE, journal.COLLECTION)
+        assert kept.update_many({}, damage).modified_count
+        (found,) = await findings(lone, journal.COLLECTION)
+        assert (found.severity, found.count) == ("problem", 1)
+        with pytest.raises(journal.DamagedJournalError, match="journal of a commit of events") as caught:
+            async with opened(lone):
+                pass
+        way_out = (
+            f'db.getSiblingDB("{lone.prefix}zelfluxlocal").trionodejournal.deleteMany({{scope: "events"}})'
+        )
+        assert caught.value.remedy.endswith(way_out)
+        assert way_out in found.examples[0]
+        assert kept.delete_many({"scope": "events"}).deleted_count == 1
+    async with opened(lone) as stores:
+        assert list(await stores.rows()) == ["9.9.9.9"]
 
 
 # The end of the journal is not waited for

@@ -127,14 +127,26 @@ class _Reading:
     def _interrupted(self) -> Iterator[Finding]:
         whole: list[str] = []
         overtaken: list[str] = []
+        damaged: list[str] = []
         for scope in self._of(journal.DATABASE)[journal.COLLECTION].distinct("scope"):
-            kept = journal.Journal(self._of, str(scope)).kept()
+            try:
+                kept = journal.Journal(self._of, str(scope)).kept()
+            except journal.DamagedJournalError as error:
+                damaged.append(f"{scope}: {error.remedy}")
+                continue
             if kept is not None:
                 signs = signs_of_another(self._of, kept)
                 (overtaken if signs else whole).append(
                     f"{scope}: {'; '.join(signs)}" if signs else str(scope)
                 )
         where = journal.COLLECTION
+        yield from finding(
+            "problem",
+            where,
+            "commits that cannot be read any more",
+            "delete them, nothing starts before",
+            damaged,
+        )
         yield from finding("repair", where, "commits that were cut short", "they are finished", whole)
         yield from finding(
             "repair",

@@ -114,12 +114,15 @@ class MongoServer:
                 appname="trionode",
                 tz_aware=False,
                 timeoutMS=call_ms,
-                serverSelectionTimeoutMS=int(min(settings.mongo_connect_s, settings.mongo_call_s) * 1000),
                 connectTimeoutMS=int(settings.mongo_connect_s * 1000),
                 maxPoolSize=settings.mongo_threads + 4,
                 retryWrites=True,
                 retryReads=True,
             )
+        with pymongo.timeout(min(self._settings.mongo_connect_s, self._settings.mongo_call_s)):
+            # Waits for a server to talk to; any call would, but for as long as a call may take.
+            is_found = self._client.is_primary
+        log.debug("a server was found", server=self.label, primary=is_found)
         hello = self._client.admin.command("hello")
         self._has_members = "setName" in hello or hello.get("msg") == "isdbgrid"
         has_sessions = hello.get("logicalSessionTimeoutMinutes") is not None

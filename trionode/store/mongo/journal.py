@@ -14,10 +14,12 @@ from typing import Any
 import bson
 import msgspec
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.write_concern import WriteConcern
 
+from trionode.errors import StoreError
 from trionode.store.mongo.writes import Document, Writes, from_document, operation, to_document
 
 DATABASE = "zelfluxlocal"
@@ -27,6 +29,18 @@ _PART_BYTES = 8 * 1024 * 1024  # a document may have 16 MiB
 _CHUNK_WRITES = 10_000
 
 Databases = Callable[[str], Database[Document]]
+
+
+class DamagedJournalError(StoreError):
+    """What is kept there was not written by us, or was changed since: nobody can say what it meant."""
+
+    def __init__(self, collection: str, scope: str, problem: str) -> None:
+        database, _, name = collection.partition(".")
+        super().__init__(
+            f"the journal of a commit of {scope} that was cut short is damaged ({collection}: {problem})",
+            remedy="it was never acknowledged; to go on without it: "
+            f'db.getSiblingDB("{database}").{name}.deleteMany({{scope: "{scope}"}})',
+        )
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -69,8 +83,17 @@ class Journal:
             self._collection.replace_one(key, document, upsert=True)
 
     def kept(self) -> Kept | None:
-        """The commit that was written down completely, None when there is none."""
-        documents = sorted(self._collection.find({"scope": self._scope}), key=lambda found: found["part"])
+        """The commit that was written down completely, None when there is none.
+
+        Raises PyMongoError, DamagedJournalError.
+        """
+        documents = list(self._collection.find({"scope": self._scope}))
+        try:
+            return self._read(sorted(documents, key=lambda found: found["part"]))
+        except (BSONError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedJournalError(self._collection.full_name, self._scope, type(error).__name__) from None
+
+    def _read(self, documents: Sequence[Document]) -> Kept | None:
         if not documents:
             return None
         first = documents[0]
@@ -79,8 +102,13 @@ class Journal:
         if first["part"] != 0 or len(parts) != first["parts"]:
             return None
         data = b"".join(document["data"] for document in parts)
+        if len(data) != first["size"]:
+            raise ValueError("bytes are missing")
         plan = bson.decode(data, self._collection.codec_options)["plan"]
-        return Kept(first["commit"], [from_document(part) for part in plan], first.get("since"))
+        commit, since = first["commit"], first.get("since")
+        if not isinstance(commit, ObjectId) or not isinstance(since, Mapping | None):
+            raise TypeError("members of another kind")
+        return Kept(commit, [from_document(part) for part in plan], since)
 
     def clear(self) -> None:
         """The commit is done, or was never begun."""
