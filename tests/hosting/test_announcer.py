@@ -281,6 +281,38 @@ async def test_an_app_that_went_is_told_once_and_applied(autojump_clock: MockClo
 
 
 @pytest.mark.trio
+async def test_an_app_that_was_stopped_before_it_went_is_told_to_have_gone(
+    autojump_clock: MockClock,
+) -> None:
+    """Its containers go first, then its row: as long as that is there it is only stopped."""
+    async with announcing((WEB, DB)) as world:
+        await trio.sleep(5)
+        names = {"web", "db"}
+        world.apps.names = lambda: frozenset(names)  # type: ignore[method-assign]
+        world.apps.replace((WEB,))
+        await trio.sleep(1)
+        assert [kind for _, kind, _ in world.told()] == [RUNNING, RUNNING]
+        names.discard("db")
+        world.apps.replace((WEB,))
+        await trio.sleep(1)
+        assert world.told()[2:] == [(6, REMOVED, "db"), (6, RUNNING, ["web"])]
+
+
+@pytest.mark.trio
+async def test_an_app_that_was_stopped_and_runs_again_is_not_told_to_have_gone(
+    autojump_clock: MockClock,
+) -> None:
+    async with announcing((WEB, DB)) as world:
+        await trio.sleep(5)
+        world.apps.names = lambda: frozenset({"web", "db"})  # type: ignore[method-assign]
+        world.apps.replace((WEB,))
+        await trio.sleep(1)
+        world.apps.replace((WEB, DB))
+        await trio.sleep(1)
+        assert [kind for _, kind, _ in world.told()] == [RUNNING, RUNNING, RUNNING]
+
+
+@pytest.mark.trio
 async def test_an_empty_list_is_never_announced(autojump_clock: MockClock) -> None:
     async with announcing(()) as world:
         await trio.sleep(10_000)

@@ -90,6 +90,8 @@ class Announcer:
         self._static_ip = static_ip
         self._address: str | None = None
         self._announced: dict[str, RunningApp | None] = {}
+        self._stopped: dict[str, None] = {}
+        """Announced before, still installed, not running: a removal begins like that."""
         self._since_ms: dict[str, int] = {}
         self._hushed = False
         self._unheard = False
@@ -136,7 +138,9 @@ class Announcer:
         apps = self._wanted()
         if apps is None or not self._facts.can_send or self._facts.own_address is None:
             return False
-        return self._facts.own_address != self._address or {app.name: app for app in apps} != self._announced
+        if self._facts.own_address != self._address or {app.name: app for app in apps} != self._announced:
+            return True
+        return not self._stopped.keys() <= self._apps.names()
 
     async def _cycle(self) -> float:
         """Tell what is to be told; seconds until the next cycle."""
@@ -158,6 +162,7 @@ class Announcer:
             self._address = address
             self._announced = dict.fromkeys(self._known_names(address))
             self._removed_unheard.clear()
+            self._stopped.clear()
         self._unheard = not self._links()
         running, here = {app.name for app in apps}, self._apps.names()
         again, self._removed_unheard = self._removed_unheard, {}
@@ -166,8 +171,13 @@ class Announcer:
         for name in [name for name in self._announced if name not in running]:
             if name in here:
                 del self._announced[name]  # stopped, not removed: told again when it runs
+                self._stopped[name] = None
             else:
                 await self._tell_removed(name, address)
+        for name in [name for name in self._stopped if name in running or name not in here]:
+            if name not in here:
+                await self._tell_removed(name, address)
+            self._stopped.pop(name, None)
         if apps:
             await self._tell_running(apps, address)
 
