@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trionode.errors import ConfigError
 from trionode.sim.scenario import Scenario
+from trionode.sim.scenarios.containers_gone import GONE
+from trionode.sim.scenarios.containers_kept import KEPT
 from trionode.sim.scenarios.converge import CONVERGE
 from trionode.sim.scenarios.crowd import CROWDS
 from trionode.sim.scenarios.death import DEATH
@@ -27,7 +29,7 @@ from trionode.sim.scenarios.turmoil import DAYS
 SUITES: tuple[Scenario, ...] = (*CHAIN_SUITES, *ORCHESTRATOR_SUITES, *BOOT_SUITES, *SYNC_SUITES)
 """The acceptance suites of docs/spec/testnet.md §8, with the times of the real network."""
 
-HOSTING: tuple[Scenario, ...] = (*SPAWNING_SUITES, *CONTAINER_SUITES)
+HOSTING: tuple[Scenario, ...] = (*SPAWNING_SUITES, *CONTAINER_SUITES, *KEPT, *GONE)
 """Those about containers."""
 
 SCENARIOS: dict[str, Scenario] = {

@@ -70,11 +70,13 @@ class Stage:
         )
         self._blocks_every(BLOCK_S)
 
-    async def seed(self, *plans: AppPlan) -> None:
-        """Apps that have been there for long: every node, not yet started, has them in its registry."""
+    async def seed(self, *plans: AppPlan, before_blocks: int = 1000) -> None:
+        """Apps that were registered so many blocks ago: every node, not yet started, knows them."""
         self.plans |= {plan.name: plan for plan in plans}
         messages = [self.owner.register(plan) for plan in plans]
-        await seed_registry(self.world, messages, self.world.nodes, (), paid_sat=PAID_SAT)
+        await seed_registry(
+            self.world, messages, self.world.nodes, (), paid_sat=PAID_SAT, before_blocks=before_blocks
+        )
 
     def _blocks_every(self, seconds: float) -> None:
         chain = self.world.chain
@@ -117,6 +119,12 @@ class Stage:
             f"{plan.instances} nodes run {plan.name}",
         )
         return self.hosts(plan)
+
+    async def begin_anew(self) -> None:
+        """All processes start again: what a node has tried in vain it tries again in a new life."""
+        for node in self.world.up():
+            await self.world.kill(node)
+            await self.world.start(node)
 
     async def demand_tidy(self, *nodes: SimNode) -> None:
         """What is on these machines (default: all) is what their tables say."""

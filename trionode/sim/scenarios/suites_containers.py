@@ -49,6 +49,7 @@ async def boot(world: World) -> None:
     check(not await stage.installed_on(away), "away for 500 s: the app stayed")
     # a power cut with a silent daemon afterwards; then one without a confirmation
     for how in (world.chain.fail, world.chain.unconfirm):
+        await stage.begin_anew()
         await stage.hosted(SHOP, 16 * HOUR_S)
         victim = lost if SHOP.name in await stage.installed_on(lost) else stage.hosts(SHOP)[0]
         await world.power_cut(victim)
@@ -59,6 +60,7 @@ async def boot(world: World) -> None:
         world.chain.recover(victim.address)
         world.chain.confirm(victim.address)
     # nothing is known of the time before: the registry must be whole first
+    await stage.begin_anew()
     await stage.hosted(SHOP, 16 * HOUR_S)
     victim = stage.hosts(SHOP)[0]
     await world.power_cut(victim)
@@ -178,6 +180,7 @@ async def removal(world: World) -> None:
     await world.until(lambda: not box_of(silent).running(), within_s, "the node with a silent daemon lets go")
     world.chain.recover(silent.address)
     world.chain.confirm(expired.address)
+    await stage.begin_anew()
     await stage.hosted(SHOP, 16 * HOUR_S)
     await stage.settle(60)
 

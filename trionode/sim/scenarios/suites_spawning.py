@@ -35,7 +35,7 @@ async def spawning(world: World) -> None:
         told = journal.found(node, "app:installed", mark, name=shop.name, hash=message.hash)
         check(len(told) == 1, f"{node.name} told {len(told)} times of its install")
         check(await stage.installed_on(node) == {shop.name}, f"{node.name} has no row of the app")
-    await stage.settle(6 * HOUR_S)
+    await stage.settle(3 * HOUR_S)
     check(stage.hosts(shop) == hosts, "other nodes run the app some hours later")
     others = {(name, ip) for node in world.up() for name, ip in world.locations(node)}
     check(others == {(shop.name, node.address) for node in hosts}, "the network lists other places")
@@ -59,6 +59,7 @@ async def penalties(world: World) -> None:
     check(lost not in stage.hosts(everywhere), f"{lost.name} took an app without a confirmation")
     punished.running.dos.put("test", 0, "")
     world.chain.confirm(lost.address)
+    await stage.begin_anew()
     await stage.hosted(everywhere, 16 * HOUR_S)
     await stage.demand_tidy()
 
@@ -131,7 +132,7 @@ async def errors(world: World) -> None:
     check(entry.data == {"appName": broken.name, "hash": message.hash}, f"it told {entry.data}")
     other = world.nodes[(number + 1) % len(world.nodes)]
     await journal.next(other, "network:appinstallingerror", 50, after=mark, name=broken.name)
-    await stage.settle(24 * HOUR_S)
+    await stage.settle(13 * HOUR_S)
     tries = failed()
     check(len(tries) == len(set(tries)), "a node tried again what had failed")
     check(len(tries) == len(world.nodes), f"only {len(tries)} nodes tried it")
