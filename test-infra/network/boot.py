@@ -36,9 +36,9 @@ def prepare(place: NodePlace, context: BootContext | None) -> None:
 async def leave_heartbeat(place: NodePlace, context: BootContext) -> None:
     """Put the heartbeat of such a last run into the store of a node that does not run."""
     if context == "firstBoot":
-        with contextlib.closing(sqlite3.connect(place.folder / "data" / FILE_NAME)) as data:
-            data.execute("DELETE FROM meta WHERE key = ?", (META_KEY,))
-            data.commit()
+        with contextlib.closing(sqlite3.connect(place.folder / "data" / FILE_NAME)) as database:
+            database.execute("DELETE FROM meta WHERE key = ?", (META_KEY,))
+            database.commit()
         return
     if isinstance(context, str):
         context = {"rebooted": context == "rebooted", "clean": context == "rebooted"}

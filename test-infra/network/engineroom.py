@@ -8,6 +8,7 @@ so it is asked from anywhere. All calls block, most of them for moments only.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,17 @@ OF_THE_NODE = "TRIONODE-PRIVATE"
 """Its firewall chain: there as long as the machine is."""
 OF_THE_MACHINE = ("crontab line", "mount unit")
 """Kinds of things that others on this machine have too: only what names our folder counts."""
+
+
+PROGRAMS = ("dockerd", "docker", "docker-registry", "busybox", "mkfs.ext4", "iptables", "crontab", "ip")
+
+
+def why_not() -> str | None:
+    """Why there can be none on this machine, None when there can."""
+    if os.geteuid() != 0:
+        return "dockerd, mounts and namespaces need root"
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"not installed: {', '.join(missing)} (docs/testing-containers.md)" if missing else None
 
 
 class EngineRoom:

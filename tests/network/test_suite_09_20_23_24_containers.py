@@ -33,7 +33,7 @@ FILE = "/data/kept"
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+def network(engine_room: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     env = Env(
         nodes=4,
         peer_stubs=1,
@@ -127,9 +127,10 @@ async def test_20_a_new_image_under_the_tag_is_taken(net: Connected, app: str) -
     await net.chain.start_ticker()
     before = (await installed(host))[app]
     assert before["height"] > 0
+    old = net.engine.digests(CONTAINERS[app])
     mark = await host.mark()
     digest = await publish(net, app, "v2")
-    assert digest not in net.engine.digests(CONTAINERS[app])
+    assert digest not in old
     begun = await host.event("imageUpdate:redeployTriggered", after=mark, within_s=30, appName=app)
     await host.event("imageUpdate:redeployComplete", after=begun, within_s=60, appName=app)
     assert digest in net.engine.digests(CONTAINERS[app])

@@ -25,7 +25,7 @@ FILE = "/data/kept"
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+def network(engine_room: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     env = Env(
         nodes=4,
         held_back=(2, 3, 4),

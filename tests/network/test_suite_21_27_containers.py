@@ -29,7 +29,7 @@ Wanted = Mapping[str, tuple[dict[str, Any], str, int]]
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+def network(engine_room: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     host = {"enterprise.opens_encrypted": True, "images.lists_keep_s": 0.5}
     env = Env(
         nodes=4,
