@@ -20,6 +20,8 @@ from trionode.errors import HostError
 from trionode.plans.containerdata import parse_container_data
 from trionode.plans.createoptions import CreateOptions
 from trionode.plans.parts import SWITCHES, Part
+from trionode.plans.requirements import locked_by
+from trionode.plans.volumes import allotment_problem
 from trionode.runtime.logs import get_logger
 
 PULL_END_S = 1.0
@@ -190,12 +192,24 @@ class VolumeStep(PartStep):
                 f"there is a volume {name} already",
                 remedy=f"look what is in it, then remove {self._job.app} by force",
             )
+        if (problem := self._no_room()) is not None:
+            raise DiskError(problem, remedy="remove an app, or install a smaller one")
         self._job.tell(f"Creating a volume of {self._part.hdd_gb:g} GB for {self._part.identifier}...")
         data = parse_container_data(self._part.container_data)
         own = tuple(mount for mount in data.mounts if mount.component is None)
         self._begun = True
         syncs = bool(data.flags & SWITCHES)
         await self._bench.disk.create_volume(VolumeRequest(name, self._part.hdd_gb, own, syncs))
+
+    def _no_room(self) -> str | None:
+        """Apps get only so much of the disk the node was measured with, however much is free right now."""
+        bench, facts = self._bench, self._job.facts
+        if not facts.machine.ssd_gb:
+            return None  # nobody tells: an app that lost its volume does not die of that
+        others = bench.installed.locked(bench.resources, facts.tier, without=self._job.app)
+        locked_gb = others.hdd_gb + locked_by([self._job.parts], bench.resources).hdd_gb
+        ssd_gb, hdd_gb = facts.machine.ssd_gb, self._part.hdd_gb
+        return allotment_problem(hdd_gb, ssd_gb=ssd_gb, locked_gb=locked_gb, settings=bench.resources)
 
     async def undo(self) -> None:
         if self._begun:
