@@ -159,7 +159,9 @@ async def test_a_heartbeat_of_our_own_is_no_sign(lone: Databases, lone_door: Fau
 async def test_a_damaged_journal_is_told_with_the_way_out(
     lone: Databases, lone_door: FaultProxy, damage: dict[str, Any]
 ) -> None:
-    await cut_short(lone, lone_door, before=lambda stores: stores.events.commit([put(running("9.9.9.9"))]))
+    async with opened(lone) as stores:
+        await stores.events.commit([put(running("9.9.9.9"))])
+    await cut_short(lone, lone_door)
     with lone.server.client() as client:
         kept = of(client, lone, journal.DATABASE, journal.COLLECTION)
         assert kept.update_many({}, damage).modified_count
