@@ -101,7 +101,8 @@ def test_a_plan_that_passes_cannot_be_cut_down(plan_file: Path) -> None:
     [
         (("replay",), "which plan"),
         (("run", "--nodes", "5"), "the plan says how many"),
-        (("run", "converge", "--seeds", "1-3"), "for randomised runs"),
+        (("run", "converge", "--seeds", "1-3", "--seed", "4"), "goes alone"),
+        (("run", "nope", "--seeds", "1-3"), "no scenario"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(arguments: tuple[str, ...], complaint: str) -> None:

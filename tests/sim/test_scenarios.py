@@ -6,7 +6,7 @@ import pytest
 
 from trionode.errors import ConfigError
 from trionode.sim.scenario import run_scenario
-from trionode.sim.scenarios import SCENARIOS, SUITES, scenario_named
+from trionode.sim.scenarios import CONTAINERS, SCENARIOS, SUITES, scenario_named
 from trionode.sim.scenarios.hashes import STORIES
 from trionode.sim.scenarios.reorgs import REORGS
 
@@ -15,7 +15,10 @@ HASH_STORIES = {scenario.name for scenario in (*STORIES, *REORGS)}
 
 ACCEPTANCE = [scenario.name for scenario in SUITES]
 
-SHORT = [name for name in SCENARIOS if name not in ("hour", *HASH_STORIES, *ACCEPTANCE)]
+ON_MACHINES = {scenario.name for scenario in CONTAINERS}
+"""Told in test_container_stories."""
+
+SHORT = [name for name in SCENARIOS if name not in ("hour", *HASH_STORIES, *ACCEPTANCE, *ON_MACHINES)]
 
 
 @pytest.mark.parametrize("name", SHORT)

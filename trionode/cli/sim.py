@@ -42,7 +42,7 @@ def list_scenarios(as_json: bool) -> None:
 
 @command.command("run")
 @click.argument("name", required=False)
-@click.option("--seeds", type=SeedRange(), help="Randomised runs of all these seeds.")
+@click.option("--seeds", type=SeedRange(), help="Runs with all these seeds.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="So many processes; default: one per processor.")
 @click.option("--seed", type=int, help="Fixes everything that happens; default: a random one, printed.")
 @click.option(
@@ -72,7 +72,12 @@ def run(
             raise ConfigError("the plan says how many nodes there are", remedy="leave out --nodes")
         return run_plans(seed, seeds, jobs, trace_lines, as_json)
     if seeds is not None:
-        raise ConfigError("--seeds is for randomised runs", remedy="leave out the scenario, or give --seed")
+        if seed is not None or nodes is not None:
+            raise ConfigError("--seeds goes alone", remedy="leave out --seed and --nodes")
+        from trionode.sim.scenarios import scenario_named
+
+        scenario_named(name)
+        return run_plans(None, seeds, jobs, trace_lines, as_json, name)
     return run_scenario_once(name, seed, nodes, trace_lines, as_json)
 
 

@@ -40,9 +40,14 @@ class SeedRange(click.ParamType):  # type: ignore[type-arg]
 
 
 def run_plans(
-    seed: int | None, seeds: tuple[int, int] | None, jobs: int | None, trace_lines: int, as_json: bool
+    seed: int | None,
+    seeds: tuple[int, int] | None,
+    jobs: int | None,
+    trace_lines: int,
+    as_json: bool,
+    scenario: str = "",
 ) -> int:
-    """One drawn plan, or those of a range of seeds."""
+    """One drawn plan, or those of a range of seeds, or a scenario with each of them."""
     from trionode.sim.runs.many import default_jobs, run_seeds
 
     if seeds is not None:
@@ -52,7 +57,7 @@ def run_plans(
     failed: list[Outcome] = []
     virtual_s = real_s = 0.0
     checks = 0
-    for count, outcome in enumerate(run_seeds(wanted, jobs or default_jobs()), start=1):
+    for count, outcome in enumerate(run_seeds(wanted, jobs or default_jobs(), scenario), start=1):
         virtual_s += outcome.virtual_s
         real_s += outcome.real_s
         checks += outcome.checks

@@ -5,7 +5,8 @@
 - The index equals a fold of the log: after a commit, the locations of the touched addresses are what
   `appstate.view` (the oracle) gives for the stored documents; at intervals all of them are compared.
 - A message is relayed at most once over a link: one announcement per hash, one full text unless the
-  other side asked for another one.
+  other side asked for another one, by its hash or for the app message in it.
+- A question for app messages is not repeated over a link while the other side would drop it unread.
 
 Each check is an independent reimplementation, so a defect of the node cannot hide itself.
 """
@@ -14,6 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import msgspec
+import trio
 
 from trionode.appstate.changes import Change, PutCopy, PutEvent
 from trionode.appstate.documents import (
@@ -29,13 +33,17 @@ from trionode.appstate.view import Document, view
 from trionode.errors import TrionodeError, WireError
 from trionode.sim.link import VirtualLink
 from trionode.sim.message import VirtualMessage
-from trionode.wire.envelope import decode_envelope
+from trionode.wire.envelope import Envelope, decode_envelope
 from trionode.wire.jsjson import parse
 from trionode.wire.jsnumber import number_text
 from trionode.wire.signing import verify_message
 from trionode.wire.syncmsg import KINDS
 
 HASH_PRESENT, HASH_REQUEST = 0x01, 0x02
+QUESTION = "fluxapprequest"
+ANSWERS = frozenset({"fluxappregister", "fluxappupdate", "zelappregister", "zelappupdate"})
+FORGOTTEN_S = 300.0
+"""A node drops what has the content of a message that it has seen since (docs/spec/wire.md §9.3)."""
 
 SIGNED_TYPES = {
     APPRUNNING: "fluxapprunning",
@@ -156,6 +164,14 @@ def actual_locations(rows: Iterable[Any]) -> Fingerprint:
     )
 
 
+class _Text(msgspec.Struct, frozen=True):
+    """What counts of a gossip text: its hash, the app messages it asks for, the one that it is."""
+
+    digest: bytes
+    wanted: tuple[str, ...] = ()
+    app_hash: str | None = None
+
+
 class RelayCount:
     """Announcements and full texts per message and link; a `sim.network.Monitor`.
 
@@ -167,21 +183,21 @@ class RelayCount:
         self._violate = violate
         self._announced: dict[int, set[bytes]] = {}
         self._texts: dict[int, dict[bytes, int]] = {}
-        self._requests: dict[int, dict[bytes, int]] = {}
-        self._hashes: dict[int, bytes | None] = {}
+        self._requests: dict[int, dict[bytes | str, int]] = {}
+        self._questions: dict[int, dict[bytes, float]] = {}
+        self._known: dict[int, _Text | None] = {}
         self.count = 0
 
     def sent(self, sender: VirtualLink, message: VirtualMessage) -> None:
         payload = message.payload
         if isinstance(payload, bytes) and len(payload) >= 21 and payload[0] == HASH_REQUEST:
-            # Kept with the end that is asked, which may answer after the asking end is closed.
-            asked = self._requests.setdefault(sender.other.id, {})
-            # Where the network doubles messages, one request may rightly be answered twice.
-            times = 2 if sender.conditions.duplicate else 1
-            asked[payload[1:21]] = asked.get(payload[1:21], 0) + times
+            self._asked(sender, payload[1:21])
             return
         name = self._name_of(sender.local_ip)
         if name is None:
+            if isinstance(payload, str) and QUESTION in payload and (text := self._text_of(message)):
+                for hash_ in text.wanted:
+                    self._asked(sender, hash_)
             return
         self.count += 1
         if isinstance(payload, bytes):
@@ -196,12 +212,19 @@ class RelayCount:
                     self._violate(name, what)
                 announced.add(payload)
             return
-        digest = self._hash_of(message)
-        if digest is None:
+        text = self._text_of(message)
+        if text is None:
             return
+        if text.wanted:
+            self._question(name, sender, text)
+            return
+        digest = text.digest
         texts = self._texts.setdefault(sender.id, {})
         texts[digest] = texts.get(digest, 0) + 1
-        asked_for = self._requests.get(sender.id, {}).get(digest, 0)
+        requests = self._requests.get(sender.id, {})
+        asked_for = requests.get(digest, 0)
+        if text.app_hash is not None:
+            asked_for += requests.get(text.app_hash, 0)
         if texts[digest] > 1 + asked_for:
             what = (
                 f"sent {digest.hex()} {texts[digest]} times over the link to {sender.remote_ip}, "
@@ -209,26 +232,58 @@ class RelayCount:
             )
             self._violate(name, what)
 
+    def _question(self, name: str, sender: VirtualLink, text: _Text) -> None:
+        """A request for app messages: no relay, but worth nothing while it is remembered."""
+        for hash_ in text.wanted:
+            self._asked(sender, hash_)
+        questions = self._questions.setdefault(sender.id, {})
+        now_s = trio.current_time()
+        before_s = questions.get(text.digest)
+        if before_s is not None and now_s - before_s < FORGOTTEN_S:
+            what = (
+                f"asked {sender.remote_ip} for the same {len(text.wanted)} app messages again after "
+                f"{now_s - before_s:.1f} s, which drops that unread"
+            )
+            self._violate(name, what)
+        questions[text.digest] = now_s
+
+    def _asked(self, sender: VirtualLink, what: bytes | str) -> None:
+        # Kept with the end that is asked, which may answer after the asking end is closed.
+        asked = self._requests.setdefault(sender.other.id, {})
+        # Where the network doubles messages, one request may rightly be answered twice.
+        asked[what] = asked.get(what, 0) + (2 if sender.conditions.duplicate else 1)
+
     def closed(self, link_id: int) -> None:
-        for counts in (self._announced, self._texts, self._requests):
+        for counts in (self._announced, self._texts, self._requests, self._questions):
             counts.pop(link_id, None)
 
-    def _hash_of(self, message: VirtualMessage) -> bytes | None:
-        """Content hash of a gossip text, None for anything else."""
-        known = self._hashes.get(message.mark, b"")
-        if known != b"":
-            return known
-        if len(self._hashes) > 20_000:
-            self._hashes.clear()
+    def _text_of(self, message: VirtualMessage) -> _Text | None:
+        """What counts of a gossip text, None for anything else."""
+        mark = message.mark
+        if mark in self._known:
+            return self._known[mark]
+        if len(self._known) > 20_000:
+            self._known.clear()
         payload = message.payload
-        digest: bytes | None = None
+        text: _Text | None = None
         if isinstance(payload, str):
             body = payload[payload.find("|") + 1 :] if payload.startswith("T") else payload
             try:
-                envelope = decode_envelope(parse(body))
-                # Sync answers are no relays: two empty ones are the same message.
-                digest = None if envelope.type in KINDS else bytes.fromhex(envelope.data_hash)
+                text = _read_text(decode_envelope(parse(body)))
             except WireError:
-                digest = None
-        self._hashes[message.mark] = digest
-        return digest
+                text = None
+        self._known[mark] = text
+        return text
+
+
+def _read_text(envelope: Envelope) -> _Text | None:
+    if envelope.type in KINDS:
+        # Sync answers are no relays: two empty ones are the same message.
+        return None
+    digest, data = bytes.fromhex(envelope.data_hash), envelope.data
+    if envelope.type == QUESTION:
+        hashes = data.get("hashes", [data.get("hash")])
+        if isinstance(hashes, list):
+            return _Text(digest, wanted=tuple(hash_ for hash_ in hashes if isinstance(hash_, str)))
+    hash_ = data.get("hash")
+    return _Text(digest, app_hash=hash_ if envelope.type in ANSWERS and isinstance(hash_, str) else None)

@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -20,7 +20,9 @@ from trionode.runtime.logs import ROOT as LOG_ROOT
 from trionode.sim.runs.carry import carry_out
 from trionode.sim.runs.draw import draw_plan
 from trionode.sim.runs.plan import RunPlan
-from trionode.sim.scenario import Report, RunFailed
+from trionode.sim.scenario import Report, RunFailed, run_scenario
+from trionode.sim.scenario import replay_command as scenario_command
+from trionode.sim.scenarios import scenario_named
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,22 +50,34 @@ def replay_command(seed: int) -> str:
 
 def outcome_of(plan: RunPlan, *, replay: str = "") -> Outcome:
     """Carry a plan out; what goes wrong is part of the outcome."""
+    return _outcome(
+        plan.seed, plan.nodes, lambda: carry_out(plan, replay=replay or replay_command(plan.seed))
+    )
+
+
+def outcome_of_scenario(name: str, seed: int) -> Outcome:
+    """The same for a scenario with this seed. Raises ConfigError for an unknown one."""
+    scenario = scenario_named(name)
+    return _outcome(seed, scenario.plan.nodes, lambda: run_scenario(scenario, seed=seed))
+
+
+def _outcome(seed: int, nodes: int, run: Callable[[], Report]) -> Outcome:
     start = time.perf_counter()
     try:
         with _silence():
-            report: Report = carry_out(plan, replay=replay or replay_command(plan.seed))
+            report = run()
     except RunFailed as error:
         return Outcome(
-            seed=plan.seed,
-            nodes=plan.nodes,
+            seed=seed,
+            nodes=nodes,
             problem=error.message,
             remedy=error.remedy or "",
             trace=tuple(error.trace),
             real_s=time.perf_counter() - start,
         )
     return Outcome(
-        seed=plan.seed,
-        nodes=plan.nodes,
+        seed=seed,
+        nodes=nodes,
         virtual_s=report.virtual_s,
         real_s=report.real_s,
         checks=report.checks,
@@ -71,21 +85,24 @@ def outcome_of(plan: RunPlan, *, replay: str = "") -> Outcome:
     )
 
 
-def run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """The outcomes of the drawn plans, as they come. A process that dies costs only the run it was at."""
+def run_seeds(seeds: Sequence[int], jobs: int, scenario: str = "") -> Iterator[Outcome]:
+    """The outcomes of the drawn plans, or of a scenario, as they come.
+
+    A process that dies costs only the run it was at.
+    """
     if jobs <= 1 or len(seeds) <= 1:
         for seed in seeds:
-            yield outcome_of(draw_plan(seed))
+            yield _run(seed, scenario)
         return
     # The longest last in the list, which is taken from its end: nobody is left alone with them.
-    waiting = sorted(seeds, key=lambda seed: draw_plan(seed).nodes)
+    waiting = list(seeds) if scenario else sorted(seeds, key=lambda seed: draw_plan(seed).nodes)
     context = multiprocessing.get_context("spawn")
     at_work: dict[Connection, tuple[SpawnProcess, int]] = {}
     try:
         while waiting or at_work:
             while waiting and len(at_work) < jobs:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs,), daemon=True)
+                process = context.Process(target=_work, args=(theirs, scenario), daemon=True)
                 process.start()
                 theirs.close()
                 at_work[ours] = (process, _hand_out(ours, waiting))
@@ -96,7 +113,7 @@ def run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
                     yield pipe.recv()
                 except (EOFError, OSError):
                     process.join()
-                    yield _lost(seed, process.exitcode)
+                    yield _lost(seed, process.exitcode, scenario)
                     del at_work[pipe]
                     continue
                 if waiting:
@@ -118,19 +135,25 @@ def _hand_out(pipe: Connection, waiting: list[int]) -> int:
     return seed
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, scenario: str) -> None:
     """Run seeds until there are no more."""
     with contextlib.suppress(EOFError):
         while True:
-            pipe.send(outcome_of(draw_plan(pipe.recv())))
+            pipe.send(_run(pipe.recv(), scenario))
 
 
-def _lost(seed: int, code: int | None) -> Outcome:
+def _run(seed: int, scenario: str) -> Outcome:
+    return outcome_of_scenario(scenario, seed) if scenario else outcome_of(draw_plan(seed))
+
+
+def _lost(seed: int, code: int | None, scenario: str) -> Outcome:
+    nodes = (scenario_named(scenario).plan if scenario else draw_plan(seed)).nodes
+    command = scenario_command(scenario, seed, nodes) if scenario else replay_command(seed)
     return Outcome(
         seed=seed,
-        nodes=draw_plan(seed).nodes,
+        nodes=nodes,
         problem=f"the process that ran seed {seed} ended with {code}",
-        remedy=f"replay it with `{replay_command(seed)}`",
+        remedy=f"replay it with `{command}`",
     )
 
 

@@ -30,7 +30,10 @@ SUITES: tuple[Scenario, ...] = (*CHAIN_SUITES, *ORCHESTRATOR_SUITES, *BOOT_SUITE
 """The acceptance suites of docs/spec/testnet.md §8, with the times of the real network."""
 
 HOSTING: tuple[Scenario, ...] = (*SPAWNING_SUITES, *CONTAINER_SUITES, *KEPT, *GONE)
-"""Those about containers."""
+"""Acceptance suites and stories about containers, with the times of the real network."""
+
+CONTAINERS: tuple[Scenario, ...] = (*HOSTING, *CROWDS, *DAYS)
+"""Everything that happens on machines with engines."""
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -47,9 +50,7 @@ SCENARIOS: dict[str, Scenario] = {
         *STORIES,
         *REORGS,
         *SUITES,
-        *HOSTING,
-        *CROWDS,
-        *DAYS,
+        *CONTAINERS,
     )
 }
 

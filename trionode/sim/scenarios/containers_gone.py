@@ -1,4 +1,4 @@
-"""Stories about apps that change or go: surplus, expiry, new specifications, removals (lifecycle.md §10-§16)."""
+"""Apps that change or go: surplus, expiry, new specifications, removals (lifecycle.md §10, §15, §16)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from trionode.sim.appspecs import AppPlan, PartPlan
 from trionode.sim.node import SimNode
 from trionode.sim.scenario import Scenario
-from trionode.sim.scenarios.hosting import Stage, box_of, world_plan
+from trionode.sim.scenarios.hosting import Stage, box_of, containers_of, world_plan
 from trionode.sim.scenarios.watching import check
 from trionode.sim.world import World
 
@@ -103,7 +103,7 @@ async def removals(world: World) -> None:
     shop = AppPlan(name="shop", parts=(PartPlan(name="web"), PartPlan(name="db")))
     await stage.register(shop)
     removed, punished, _ = await stage.hosted(shop)
-    containers = removed.running.containers
+    containers = containers_of(removed)
     outcome = await containers.actions.remove(shop.name, reason="for a test", force=False)
     check(outcome.ok, f"not removed: {outcome.problem}")
     await stage.demand_tidy(removed)

@@ -8,7 +8,7 @@ from trionode.sim.appspecs import AppPlan, PartPlan
 from trionode.sim.machines import Hardware
 from trionode.sim.node import SimNode
 from trionode.sim.scenario import Scenario
-from trionode.sim.scenarios.hosting import Stage, box_of, world_plan
+from trionode.sim.scenarios.hosting import Stage, box_of, containers_of, world_plan
 from trionode.sim.scenarios.watching import Journal, check
 from trionode.sim.world import World
 
@@ -91,7 +91,7 @@ async def linking(world: World) -> None:
     cut, again, vanished = hosts
     await world.power_cut(cut)
     await world.start(cut)
-    await again.running.containers.actions.redeploy(store.name, hard=False, reason="for a test")
+    await containers_of(again).actions.redeploy(store.name, hard=False, reason="for a test")
     box_of(vanished).engine.vanish(web)
     await world.sleep(5 * MINUTE_S)
     for node in hosts:
@@ -106,7 +106,7 @@ async def backups(world: World) -> None:
     shop = AppPlan(name="shop", parts=(PartPlan(name="web"), PartPlan(name="db")))
     await stage.register(shop)
     node = (await stage.hosted(shop))[0]
-    engine, containers = box_of(node).engine, node.running.containers
+    engine, containers = box_of(node).engine, containers_of(node)
     web, db = shop.containers
     with containers.operations.holding("db_shop"):
         engine.crash(db)
@@ -160,7 +160,8 @@ async def power(world: World) -> None:
     await world.sleep(100 * MINUTE_S)
     await world.start(short)
     await world.until(lambda: short in stage.hosts(shop), 300, "back after 100 minutes its app runs")
-    check(short.running.boot.decision.action is BootAction.RECONCILE, "it went by another rule")
+    decision = short.running.boot.decision
+    check(decision is not None and decision.action is BootAction.RECONCILE, f"it went by {decision}")
     await world.sleep(40 * MINUTE_S)
     mark = journal.mark()
     await world.start(long)

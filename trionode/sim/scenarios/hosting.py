@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trionode.config.tree import PeerSettings, Settings
+from trionode.containers.composition import Containers
 from trionode.registry.messages import AppMessage
 from trionode.sim.appspecs import IMAGE, AppPlan, Owner
 from trionode.sim.fleet import Fleet
@@ -41,6 +42,14 @@ def box_of(node: SimNode) -> ContainerMachine:
     check(node.box is not None, f"{node.name} has no machine")
     assert node.box is not None
     return node.box
+
+
+def containers_of(node: SimNode) -> Containers:
+    """Of the process that runs now."""
+    containers = node.running.containers
+    check(containers is not None, f"{node.name} has no containers")
+    assert containers is not None
+    return containers
 
 
 PAID_SAT = 10_000 * 10**8

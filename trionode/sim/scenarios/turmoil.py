@@ -236,7 +236,7 @@ async def day(world: World) -> None:
 
 
 async def some_hours(world: World) -> None:
-    await story(world, 5)
+    await story(world, 3)
 
 
 DAYS = (
@@ -251,10 +251,10 @@ DAYS = (
     ),
     Scenario(
         name="turmoil",
-        summary="five hours of the same on eight nodes",
+        summary="three hours of the same on six nodes",
         story=some_hours,
         plan=WorldPlan(
-            nodes=8, hardware=CUMULUS, settings=SETTINGS, block_interval_s=30, tick_ms=5, checks=False
+            nodes=6, hardware=CUMULUS, settings=SETTINGS, block_interval_s=30, tick_ms=5, checks=False
         ),
         min_nodes=6,
     ),
