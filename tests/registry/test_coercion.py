@@ -57,6 +57,7 @@ def integer() -> Iterator[Any]:
         yield node
 
 
+@pytest.mark.process
 @relaxed
 @given(value=without_own_conversions)
 def test_numbers_agree_with_javascript(to_number: Any, value: Any) -> None:
@@ -64,6 +65,7 @@ def test_numbers_agree_with_javascript(to_number: Any, value: Any) -> None:
     assert number_text(num(value)) == to_number.call(stringify(value))
 
 
+@pytest.mark.process
 @relaxed
 @given(token=st.one_of(js.number_texts(), js.any_text))
 def test_numbers_in_text_agree_with_javascript(to_number: Any, token: str) -> None:
@@ -71,6 +73,7 @@ def test_numbers_in_text_agree_with_javascript(to_number: Any, token: str) -> No
     assert number_text(num([token])) == to_number.call(stringify([token]))
 
 
+@pytest.mark.process
 @relaxed
 @given(value=js.values)
 def test_texts_agree_with_javascript(to_text: Any, value: Any) -> None:
@@ -78,6 +81,7 @@ def test_texts_agree_with_javascript(to_text: Any, value: Any) -> None:
     assert text(value) == to_text.call(stringify(value))
 
 
+@pytest.mark.process
 @relaxed
 @given(value=js.values)
 def test_integers_agree_with_javascript(integer: Any, value: Any) -> None:

@@ -16,6 +16,8 @@ from trionode.errors import WireError
 from trionode.wire import jsjson
 from trionode.wire.jsnumber import number_text, to_number
 
+pytestmark = pytest.mark.process
+
 
 def _neighbour(name: str) -> Any:
     path = Path(__file__).with_name(f"{name}.py")

@@ -78,6 +78,7 @@ def check(node: Any, value: Any) -> None:
     assert object_hash(parsed) == digest
 
 
+@pytest.mark.process
 @relaxed
 @given(value=js.objects)
 @example(value={"constructor": {"x": 1}, "a": {"constructor": [1]}})
@@ -88,6 +89,7 @@ def test_objects_hash_as_in_javascript(javascript: Any, value: dict[str, Any]) -
     check(javascript, value)
 
 
+@pytest.mark.process
 @relaxed
 @given(value=js.values)
 @example(value=[{}, {}, {"constructor": {}}])
@@ -104,6 +106,7 @@ odd_objects = st.recursive(
 )
 
 
+@pytest.mark.process
 @relaxed
 @given(value=odd_objects)
 def test_pseudo_keys_hash_as_in_javascript(javascript: Any, value: Any) -> None:

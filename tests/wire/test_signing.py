@@ -129,6 +129,7 @@ def test_digest_length_prefix(size: int) -> None:
 base64ish = st.text(st.sampled_from("ABab01+/-_=\n \t!é\u2028*"), max_size=100)
 
 
+@pytest.mark.process
 @settings(max_examples=400, deadline=None)
 @given(
     st.one_of(
@@ -144,6 +145,7 @@ def test_base64_is_read_as_by_node(buffers: Any, text: str) -> None:
     assert decode_base64(text).hex() == buffers.call([text, "base64"])
 
 
+@pytest.mark.process
 @settings(max_examples=400, deadline=None)
 @given(st.text(st.sampled_from("0123abcdEFxg \n٣é"), max_size=20))
 @example("0g00")
