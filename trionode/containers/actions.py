@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trionode.errors import HostError
+
 Spec = Mapping[str, Any]
 """An app specification, opened, with `hash` and `height` beside its own members."""
 
@@ -41,10 +43,17 @@ class Outcome(msgspec.Struct, frozen=True):
     step: str = ""
 
 
+class NotNow(HostError):
+    """The machine has trouble that says nothing of the app; the same may go well later."""
+
+    code = "not_now"
+
+
 class AppActions(Protocol):
     """One operation at a time; `Busy` is raised when another is under way (see `operations`).
 
-    Everything else that goes wrong is an Outcome. `reason` is for log, event and API.
+    Everything else that goes wrong is an Outcome, but for `NotNow` where that is said. `reason` is for log,
+    event and API.
     """
 
     async def install(
@@ -82,7 +91,7 @@ class AppActions(Protocol):
         ...
 
     async def recreate(self, app: str, identifier: str, *, keeps_volume: bool, start: bool) -> Outcome:
-        """Make a missing container again; nothing is rolled back, nothing removed."""
+        """Make a missing container again; nothing is rolled back, nothing removed. Raises NotNow."""
         ...
 
     async def update_row(self, spec: Spec) -> None:

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 import msgspec
 import trio
 
-from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
+from trionode.containers.actions import NoProgress, NotNow, Outcome, Progress, Spec
 from trionode.containers.installer import Installer
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.operations import Operations, Work
 from trionode.containers.records import AppRecord, records_of
 from trionode.containers.redeployer import Redeployer
 from trionode.containers.uninstaller import NOT_HERE, Uninstaller
-from trionode.errors import TrionodeError
+from trionode.errors import HostError, TrionodeError
+from trionode.plans.problem import PlanError
 from trionode.plans.redeploy import STRUCTURE_VERSION, Depth, UpdatePlan
 from trionode.runtime.logs import get_logger
 
@@ -184,8 +185,10 @@ class AppLifecycle:
     async def _recreate(self, spec: Spec, identifier: str, start: bool) -> Outcome:
         try:
             job = await self._installer.prepare(spec, SILENT)
-        except TrionodeError as error:
+        except PlanError as error:
             return Outcome(False, error.message, "check")
+        except HostError as error:
+            raise NotNow(error.message, remedy=error.remedy) from error
         part = next((part for part in job.parts if part.identifier == identifier), None)
         if part is None:
             return Outcome(False, f"{job.app} has no component {identifier}", "check")

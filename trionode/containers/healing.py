@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from trionode.containers.actions import AppActions
+from trionode.containers.actions import AppActions, NotNow
 from trionode.containers.endings import Endings
 from trionode.containers.engine import Engine, EngineError, EngineUnreachable, NotFound
 from trionode.containers.operations import Busy, Operations
@@ -85,7 +85,7 @@ class Healer:
                 self._counters.add("containers.health.recreated")
         except Busy:
             return False  # the end of the operation wakes the next look
-        except EngineUnreachable as error:
+        except (EngineUnreachable, NotNow) as error:
             self._endings.not_restarting(action.identifier)
             self._wait(action, error)
             return False
@@ -105,14 +105,15 @@ class Healer:
     async def _recreate(self, action: Recreate) -> None:
         if self._operations.current is not None:
             raise Busy(self._operations.current)
-        if action.tampering is not None:
-            self._tampering.note(action.app, action.tampering, f"{action.identifier}: {action.reason}")
         outcome = await self._actions.recreate(
             action.app,
             action.identifier,
             keeps_volume=action.keeps_volume,
             start=not action.elected and (action.keeps_volume or not self._receives(action.identifier)),
         )
+        # only now: while the machine has trouble this is tried again and again, for one disappearance
+        if action.tampering is not None:
+            self._tampering.note(action.app, action.tampering, f"{action.identifier}: {action.reason}")
         if not outcome.ok:
             raise HostError(outcome.problem, remedy="see what the engine says")
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 import msgspec
 import trio
 
-from trionode.containers.actions import Outcome, Progress, Spec
+from trionode.containers.actions import NotNow, Outcome, Progress, Spec
 from trionode.containers.install_steps import ImagesStep, NetworkStep, RowStep
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
@@ -31,7 +31,7 @@ from trionode.containers.part_steps import (
 )
 from trionode.containers.records import AppRecord, Phase, records_of
 from trionode.containers.selftests import SelfTestStep
-from trionode.containers.steps import Ladder, Step, in_limit
+from trionode.containers.steps import PASSING, Ladder, Step, in_limit
 from trionode.errors import HostError, TrionodeError
 from trionode.plans.networkwith import refused_link
 from trionode.plans.parts import Part, parts_of
@@ -120,7 +120,7 @@ class Installer:
         """Make one container again; what is there of it is kept, and a container that fails goes again.
 
         The image is only asked for when it is not here, so that a registry that is away does not keep an
-        app down.
+        app down. Raises NotNow.
         """
         ladder = Ladder(undo_within_s=self._bench.settings.undo_limit_s)
         try:
@@ -134,6 +134,8 @@ class Installer:
         except TrionodeError as error:
             left = await ladder.down(ContainerStep)
             log.error("container not made again", container=part.container, problem=error.one_line())
+            if isinstance(error, PASSING):
+                raise NotNow(_sentence(error, left), remedy=error.remedy) from error
             return Outcome(False, _sentence(error, left), ladder.at)
         except BaseException:
             await ladder.down(ContainerStep)

@@ -13,26 +13,21 @@ import msgspec
 import trio
 
 from trionode.containers.actions import Outcome, Progress, Spec
-from trionode.containers.disk import FirewallError
-from trionode.containers.engine import EngineUnreachable
 from trionode.containers.install_steps import NetworkStep
 from trionode.containers.installer import Installer
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
 from trionode.containers.part_steps import ContainerStep, drop_image, local_image
 from trionode.containers.records import AppRecord, records_of
-from trionode.containers.steps import Ladder, NotInTime, in_limit
+from trionode.containers.steps import PASSING, Ladder, in_limit
 from trionode.containers.traces import traces_of
 from trionode.containers.uninstaller import VOLUME, Attempts, Uninstaller
-from trionode.errors import HostError, StoreError, TrionodeError
+from trionode.errors import HostError, TrionodeError
 from trionode.lifecycle.names import container_name
 from trionode.plans.problem import PlanError
 from trionode.runtime.logs import get_logger
 
 log = get_logger("containers.redeploy")
-
-PASSING = (EngineUnreachable, FirewallError, StoreError, NotInTime)
-"""Troubles of the machine that say nothing of the app."""
 
 Hardness = Mapping[str, bool]
 """Identifier -> whether its volume goes too; components not in it stay as they are."""

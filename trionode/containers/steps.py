@@ -12,7 +12,9 @@ from typing import Protocol
 
 import trio
 
-from trionode.errors import HostError, TrionodeError
+from trionode.containers.disk import FirewallError
+from trionode.containers.engine import EngineUnreachable
+from trionode.errors import HostError, StoreError, TrionodeError
 from trionode.runtime.logs import get_logger
 
 log = get_logger("containers.steps")
@@ -22,6 +24,10 @@ class NotInTime(HostError):
     """A step took longer than it may."""
 
     code = "not_in_time"
+
+
+PASSING = (EngineUnreachable, FirewallError, StoreError, NotInTime)
+"""Troubles of the machine that say nothing of the app."""
 
 
 async def in_limit(call: Awaitable[object], limit_s: float, step: str) -> None:
