@@ -251,6 +251,24 @@ async def test_unknown_types_are_dropped_until_a_room_takes_them(autojump_clock:
             scene.node.service.register_handler(taken, handler)
 
 
+async def test_the_same_question_of_two_nodes_is_answered_to_both(autojump_clock: Any, scene: Scene) -> None:
+    got: list[str] = []
+
+    async def handler(envelope: Envelope, peer: Any) -> bool:
+        got.append(peer.key)
+        return False
+
+    scene.node.service.register_handler("fluxapprequest", handler)
+    question = {"type": "fluxapprequest", "version": 2, "hashes": ["ab" * 32]}
+    # the second time in the same words: only who asks makes a difference
+    for _ in range(2):
+        for visitor, signer in ((scene.a, scene.signer), (scene.b, scene.node.key)):
+            visitor.send(seal(question, signer, scene.world.clock.now_ms()).text)
+        await trio.sleep(0.2)
+    assert sorted(got) == ["198.51.1.1:16127", "198.51.2.1:16127"]
+    assert scene.node.counters["gossip.dedupe.duplicate"] == 2
+
+
 async def test_refusals_of_the_log_are_counted_and_not_relayed(autojump_clock: Any, scene: Scene) -> None:
     scene.node.log.decide = lambda _: Decision(accepted=False, stop="guard", reason="not_newer")
     scene.a.send(scene.message().text)

@@ -29,6 +29,9 @@ from trionode.wire.origin import BY_IP_TYPES
 log = get_logger("peers.gossip")
 
 APP_STATE_TYPES = BY_IP_TYPES | {"fluxipchanged"}
+QUESTION_TYPES = frozenset({"fluxapprequest"})
+"""Answered to whoever brings them, and never relayed."""
+
 LOG_WORKERS = 32
 HANDLER_WORKERS = 8
 MAX_WAITING = 256

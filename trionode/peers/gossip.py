@@ -22,7 +22,7 @@ from trionode.peers.badmessages import WrongKey
 from trionode.peers.broadcast import Broadcaster
 from trionode.peers.cache import ExpiringMap, MessageCache
 from trionode.peers.closecodes import bad_origin
-from trionode.peers.dispatch import APP_STATE_TYPES, Dispatcher
+from trionode.peers.dispatch import APP_STATE_TYPES, QUESTION_TYPES, Dispatcher
 from trionode.peers.facts import NetworkFacts
 from trionode.peers.intake import FairIntake, Item
 from trionode.peers.inventory import Ask, Inventory
@@ -108,8 +108,11 @@ class Gossip:
         # Of an author whose clock is ahead a message stays acceptable longer: who replays it then must not
         # have it relayed a second time.
         acceptable_s = (settings.max_age_ms + settings.max_future_ms) / 1000
-        self._cache = MessageCache(
-            settings.cache_entries, max(settings.cache_ttl_s, acceptable_s), CACHE_CHARS
+        remembered_s = max(settings.cache_ttl_s, acceptable_s)
+        self._cache = MessageCache(settings.cache_entries, remembered_s, CACHE_CHARS)
+        # Many nodes ask for the same messages in the same words, and each of them needs the answer.
+        self._questions: ExpiringMap[tuple[str, str], bool] = ExpiringMap(
+            settings.cache_entries, remembered_s
         )
         self._refused: ExpiringMap[_Copy, tuple[OriginVerdict, NodeList]] = ExpiringMap(
             settings.cache_entries, settings.cache_ttl_s
@@ -261,6 +264,8 @@ class Gossip:
                 return
         data_hash = envelope.data_hash
         self._cache.put(data_hash, envelope, now_s)
+        if envelope.type in QUESTION_TYPES:
+            self._questions.put((data_hash, envelope.pub_key), True, now_s)
         self._inventory.resolved(data_hash)
         if self._clock.now_ms() >= envelope.timestamp_ms + self._settings.max_age_ms:
             self._count("age", "stale")
@@ -287,7 +292,11 @@ class Gossip:
     def _is_known(self, peer: Peer, envelope: Envelope, now_s: float) -> bool:
         """The dedupe stop: a verified message we have, or a copy refused before."""
         data_hash = envelope.data_hash
-        if self._cache.get(data_hash, now_s) is not None:
+        if envelope.type in QUESTION_TYPES:
+            known = self._questions.get((data_hash, envelope.pub_key), now_s) is not None
+        else:
+            known = self._cache.get(data_hash, now_s) is not None
+        if known:
             self._inventory.resolved(data_hash)
             self._count("dedupe", "duplicate")
             return True
