@@ -337,3 +337,29 @@ async def test_a_paid_message_that_still_waits_as_an_unpaid_one_is_promoted(
     report = await bench.sync.sync_missing()
     assert (report.resolved, report.missing) == (1, 0)
     assert not bench.peers.requests, "nobody is asked for what is here"
+
+
+@pytest.mark.trio
+async def test_the_same_list_is_not_asked_of_a_peer_that_still_remembers_it(
+    autojump_clock: Any, bench: Bench
+) -> None:
+    await bench.paid(2)
+    bench.peers.add("20.0.0.1", "20.0.0.2")
+
+    async def asked_by_a_run() -> list[str]:
+        bench.peers.requests.clear()
+        await bench.sync.sync_missing(force=True)
+        return sorted(ip for _, ip, _ in bench.peers.requests if ip.startswith("20.0.0."))
+
+    assert await asked_by_a_run() == ["20.0.0.1", "20.0.0.2"]
+    await trio.sleep(300)
+    assert await asked_by_a_run() == []
+    # a new link: the peer may have been started anew, or never got the first request
+    bench.peers.add("20.0.0.2")
+    assert await asked_by_a_run() == ["20.0.0.2"]
+    # another list is news to everybody
+    message = registration("Third")
+    await bench.store.add_hashes([payment(message, 3)])
+    assert await asked_by_a_run() == ["20.0.0.1", "20.0.0.2"]
+    await trio.sleep(600)
+    assert await asked_by_a_run() == ["20.0.0.1", "20.0.0.2"]

@@ -66,3 +66,19 @@ async def test_few_peers_are_left_alone(autojump_clock: Any, bench: Bench) -> No
         await trio.sleep(300)
         assert not bench.peers.requests
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_nobody_is_asked_again_for_what_it_would_drop_unread(autojump_clock: Any, bench: Bench) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.run)
+        for number in range(12):
+            bench.peers.add(f"20.0.{number}.1", source="inbound" if number else "deterministic")
+        await trio.sleep(10)
+        await bench.store.add_hashes([HashRow.found("t" * 64, HEIGHT, registration("New").hash, 1)])
+        bench.bus.publish("registry:hashesUnresolved", {"count": 1})
+        await trio.sleep(300)
+        asked_ips = [ip for _, ip, _ in bench.peers.requests]
+        assert asked_ips[0] == "20.0.0.1"
+        assert len(asked_ips) == len(set(asked_ips)) == 5
+        nursery.cancel_scope.cancel()

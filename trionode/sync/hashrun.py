@@ -23,8 +23,9 @@ from trionode.runtime.counters import Counters
 from trionode.sync.bulk import BULK_PEERS, BulkSync
 from trionode.sync.ports import Peers, Registry
 from trionode.sync.report import StreamOutcome, SyncReport
-from trionode.sync.rounds import Responses, request_texts, untried
+from trionode.sync.rounds import Asked, Responses, signed_requests, untried
 from trionode.wire.address import AddressError, peer_key, same_address, split_address
+from trionode.wire.envelope import Envelope
 from trionode.wire.keys import NodeKey
 
 BULK_ABOVE = 500
@@ -43,6 +44,7 @@ class HashRun:
         peers: Peers,
         facts: NetworkFacts,
         bulk: BulkSync,
+        asked: Asked,
         counters: Counters,
         clock: WallClock,
         rng: random.Random,
@@ -55,6 +57,7 @@ class HashRun:
         self._peers = peers
         self._facts = facts
         self._bulk = bulk
+        self._asked = asked
         self._counters = counters
         self._clock = clock
         self._rng = rng
@@ -144,10 +147,12 @@ class _Course:
             if len(self.missing) > BULK_ABOVE:
                 await self._bulk(bulk_peers)
             while self.missing and self.rounds < run._settings.max_rounds:
-                peers = untried(run._peers.table, self.asked, run._settings.peers_per_round, run._rng)
+                requests = self._requests()
+                fit = (peer for peer in run._peers.table if run._asked.takes(peer, requests))
+                peers = untried(fit, self.asked, run._settings.peers_per_round, run._rng)
                 if not peers:
                     break
-                await self._round(peers)
+                await self._round(peers, requests)
             if self.missing:
                 await self._ephemeral()
         finally:
@@ -189,16 +194,15 @@ class _Course:
         if not self.streamed:
             self.told.append("no peer whose list could be read")
 
-    async def _round(self, peers: Sequence[Peer]) -> None:
+    async def _round(self, peers: Sequence[Peer], requests: Sequence[Envelope]) -> None:
         """Ask these peers for everything that is missing, and wait."""
         run = self._run
         self.rounds += 1
         self.asked.update(peer.key for peer in peers)
         before = len(self.missing)
-        texts = self._begin()
-        for text in texts:
-            for peer in peers:
-                run._peers.send_text(peer, text)
+        run._responses.expect(self.missing)
+        for peer in peers:
+            run._asked.ask(peer, requests)
         await self._await_responses()
         self._tell(f"round {self.rounds}: {len(peers)} peers asked for {before}", before)
 
@@ -211,7 +215,8 @@ class _Course:
                 self.told.append("nobody to ask: no fit peers and no other nodes known")
             return
         before = len(self.missing)
-        texts = self._begin()
+        requests = self._requests()
+        run._responses.expect(self.missing)
         opened: list[Peer] = []
         settled = trio.Event()
         done = trio.Event()
@@ -224,8 +229,7 @@ class _Course:
                 async with run._peers.ephemeral(ip, port) as peer:
                     is_open = True
                     opened.append(peer)
-                    for text in texts:
-                        run._peers.send_text(peer, text)
+                    run._asked.ask(peer, requests)
                     waiting -= 1
                     if not waiting:
                         settled.set()
@@ -269,12 +273,10 @@ class _Course:
                 fit[ip, port] = None
         return run._rng.sample(list(fit), min(run._settings.ephemeral_peers, len(fit)))
 
-    def _begin(self) -> list[str]:
-        """Listen for what is missing; the requests for it."""
+    def _requests(self) -> list[Envelope]:
+        """The requests for what is missing now."""
         run = self._run
-        hashes = list(self.missing)
-        run._responses.expect(hashes)
-        return request_texts(hashes, run._key, run._clock.now_ms())
+        return signed_requests(list(self.missing), run._key, run._clock.now_ms())
 
     async def _await_responses(self) -> None:
         run = self._run

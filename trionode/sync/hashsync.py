@@ -24,12 +24,15 @@ from trionode.sync.hashrun import HashRun
 from trionode.sync.newhashes import NewHashes
 from trionode.sync.ports import ChainReader, Peers, Registry
 from trionode.sync.report import SyncReport
+from trionode.sync.rounds import Asked
 from trionode.sync.source import PeerHttp
 from trionode.wire.keys import NodeKey
 
 log = get_logger("hashsync")
 
 VERSION_MARKER = "hashSyncVersion"
+ON_THE_WAY_S = 10.0
+"""A request may reach its peer so much later than the one before it did."""
 
 
 class HashSync:
@@ -59,12 +62,16 @@ class HashSync:
         self._bus = bus
         self._counters = counters
         self._version = version
+        gossip = settings.gossip
+        acceptable_s = (gossip.max_age_ms + gossip.max_future_ms) / 1000
+        asked = Asked(peers, max(gossip.cache_ttl_s, acceptable_s) + ON_THE_WAY_S)
         self._run = HashRun(
             settings,
             registry=registry,
             peers=peers,
             facts=facts,
             bulk=BulkSync(http, counters, rng),
+            asked=asked,
             counters=counters,
             clock=clock,
             rng=rng,
@@ -74,6 +81,7 @@ class HashSync:
             settings.hash_sync,
             store=self._store,
             peers=peers,
+            asked=asked,
             counters=counters,
             clock=clock,
             rng=rng,

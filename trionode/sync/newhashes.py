@@ -7,6 +7,7 @@ does not bring is left to the hash sync, which asks more peers at the next block
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import trio
 
@@ -19,7 +20,8 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.store.registry_port import RegistryStore
 from trionode.sync.ports import Peers
-from trionode.sync.rounds import request_texts
+from trionode.sync.rounds import Asked, signed_requests
+from trionode.wire.envelope import Envelope
 from trionode.wire.keys import NodeKey
 
 log = get_logger("hashsync")
@@ -39,6 +41,7 @@ class NewHashes:
         *,
         store: RegistryStore,
         peers: Peers,
+        asked: Asked,
         counters: Counters,
         clock: WallClock,
         rng: random.Random,
@@ -47,6 +50,7 @@ class NewHashes:
         self._min_peers = settings.min_peers
         self._store = store
         self._peers = peers
+        self._asked = asked
         self._counters = counters
         self._clock = clock
         self._rng = rng
@@ -76,20 +80,27 @@ class NewHashes:
         missing = [row.hash for row in rows if row.height == height]
         for direction in DIRECTIONS:
             missing = await self._still_missing(missing)
-            peer = self._peer(direction)
-            if not missing or peer is None:
+            if not missing:
+                return
+            requests = signed_requests(missing, self._key, self._clock.now_ms())
+            peer = self._peer(direction, requests)
+            if peer is None:
                 return
             self._counters.add("newhashes.requests")
-            for text in request_texts(missing, self._key, self._clock.now_ms()):
-                self._peers.send_text(peer, text)
+            self._asked.ask(peer, requests)
             await trio.sleep(ANSWER_S)
 
-    def _peer(self, direction: Direction) -> Peer | None:
-        """A random peer of that direction, or of the other; None while there are few."""
-        fit = [peer for peer in self._peers.table if not peer.closing]
-        if len(fit) < self._min_peers:
+    def _peer(self, direction: Direction, requests: Sequence[Envelope]) -> Peer | None:
+        """A random peer of that direction, or of the other, that would read one of these.
+
+        None while there are few peers, and when all were asked.
+        """
+        peers = [peer for peer in self._peers.table if not peer.closing]
+        if len(peers) < self._min_peers:
             return None
-        return self._rng.choice([peer for peer in fit if peer.direction == direction] or fit)
+        fit = [peer for peer in peers if self._asked.takes(peer, requests)]
+        wanted = [peer for peer in fit if peer.direction == direction] or fit
+        return self._rng.choice(wanted) if wanted else None
 
     async def _still_missing(self, hashes: list[str]) -> list[str]:
         rows = await self._store.hash_rows(hashes)

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from weakref import WeakKeyDictionary
 
 import trio
 
 from trionode.config.chain import HashSyncSettings
+from trionode.peers.cache import ExpiringMap
 from trionode.peers.peer import Peer
 from trionode.store.registry_port import RegistryStore
-from trionode.wire.envelope import seal
+from trionode.sync.ports import Peers
+from trionode.wire.envelope import Envelope, seal
 from trionode.wire.jsjson import JsValue
 from trionode.wire.keys import NodeKey
 
 REQUEST_TYPE = "fluxapprequest"
 HASHES_PER_REQUEST = 500
+REMEMBERED_REQUESTS = 256
 PROMOTION_S = 0.25
 """A message is judged and stored after it is said to have come; so long after it we look once more."""
 
@@ -29,12 +33,41 @@ def request_data(hashes: Sequence[str]) -> dict[str, JsValue]:
     return {"type": REQUEST_TYPE, "version": 2, "hashes": list(hashes)}
 
 
-def request_texts(hashes: Sequence[str], key: NodeKey, now_ms: int) -> list[str]:
+def signed_requests(hashes: Sequence[str], key: NodeKey, now_ms: int) -> list[Envelope]:
     """Signed requests for all these hashes; each is signed once, whoever gets it."""
     return [
-        seal(request_data(hashes[start : start + HASHES_PER_REQUEST]), key, now_ms).text
+        seal(request_data(hashes[start : start + HASHES_PER_REQUEST]), key, now_ms)
         for start in range(0, len(hashes), HASHES_PER_REQUEST)
     ]
+
+
+class Asked:
+    """What was asked over each link lately.
+
+    A node drops unread what has the content of a message that it has seen within the last minutes (wire.md
+    §9.3): asking it for the same list again in that time would only lose the round. Who comes back over a
+    new link may have been started anew, and never got what was on the way: it is asked again.
+    """
+
+    def __init__(self, peers: Peers, remembered_s: float) -> None:
+        self._peers = peers
+        self._remembered_s = remembered_s
+        self._lists: WeakKeyDictionary[Peer, ExpiringMap[str, bool]] = WeakKeyDictionary()
+
+    def takes(self, peer: Peer, requests: Iterable[Envelope]) -> bool:
+        """Whether this peer would read one of these."""
+        asked, now_s = self._lists.get(peer), trio.current_time()
+        return asked is None or any(asked.get(request.data_hash, now_s) is None for request in requests)
+
+    def ask(self, peer: Peer, requests: Iterable[Envelope]) -> None:
+        """Send a peer those of the requests that it would read."""
+        asked, now_s = self._lists.get(peer), trio.current_time()
+        if asked is None:
+            asked = self._lists[peer] = ExpiringMap(REMEMBERED_REQUESTS, self._remembered_s)
+        for request in requests:
+            if asked.get(request.data_hash, now_s) is None:
+                asked.put(request.data_hash, True, now_s)
+                self._peers.send_text(peer, request.text)
 
 
 def untried(peers: Iterable[Peer], tried: set[str], count: int, rng: random.Random) -> list[Peer]:
