@@ -12,8 +12,10 @@ from trionode.appstate.changes import DeleteEvent, PutEvent
 from trionode.appstate.facts import fact_of
 from trionode.hosting.port import APPS_CHANGED, RunningApp
 from trionode.peers.outbox import Tier
+from trionode.registry.messages import message_document
 from trionode.sim.scenario import RunFailed, Scenario, ScenarioError, run_scenario
 from trionode.sim.scenarios import scenario_named
+from trionode.sim.scenarios.registering import app_messages
 from trionode.sim.world import World, WorldPlan
 from trionode.wire.envelope import seal
 from trionode.wire.frames import HashPresent
@@ -84,6 +86,51 @@ def test_a_full_text_that_nobody_asked_for_again() -> None:
         text = seal(running(node.address, node.clock.now_ms()), node.key, node.clock.now_ms()).text
         for _ in range(2):
             service.send_text(peer, text)
+        await world.sleep(1)
+
+    assert "2 times over the link" in failure_of(story).message
+
+
+async def ask_and_answer(world: World, times: int, pause_s: float) -> None:
+    """One node asks another for the same message again and again, and is told it each time."""
+    await linked(world)
+    asking, asked = world.nodes[:2]
+    message = app_messages(world, 1)[0]
+    await asked.running.registry.ingest_temporary(message_document(message))
+    service = asking.running.peers
+    peer = next(peer for peer in service.table if peer.ip == asked.ip)
+    question = {"type": "fluxapprequest", "version": 2, "hashes": [message.hash]}
+    for _ in range(times):
+        service.send_text(peer, seal(question, asking.key, asking.clock.now_ms()).text)
+        await world.sleep(pause_s)
+
+
+def test_a_question_again_that_nobody_reads() -> None:
+    async def story(world: World) -> None:
+        await ask_and_answer(world, 2, 30)
+
+    error = failure_of(story)
+    assert "node0" in error.message
+    assert "for the same 1 app messages again after 30.0 s" in error.message
+
+
+def test_an_answer_to_each_question_is_no_relay() -> None:
+    async def story(world: World) -> None:
+        await ask_and_answer(world, 4, 430)
+        assert world.nodes[1].running.counters["apprequests.answered"] == 4
+
+    run_scenario(Scenario(name="asking", summary="", story=story, plan=PLAN, min_nodes=2), seed=9)
+
+
+def test_an_app_message_again_that_nobody_asked_for() -> None:
+    async def story(world: World) -> None:
+        await linked(world)
+        node = world.nodes[0]
+        service = node.running.peers
+        peer = next(iter(service.table))
+        document = message_document(app_messages(world, 1)[0])
+        for _ in range(2):
+            service.send_text(peer, seal(document, node.key, node.clock.now_ms()).text)
         await world.sleep(1)
 
     assert "2 times over the link" in failure_of(story).message
