@@ -183,6 +183,26 @@ async def test_23_what_is_removed_or_stopped_behind_its_back_comes_up_again(net:
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("how", ["halt", "kill"])
+async def test_an_engine_that_was_away_gets_its_apps_back(net: Connected, how: str) -> None:
+    """Stopped in order (its containers end with it) or killed; nobody is told that an app is gone."""
+    host, engine = net.host, net.engine
+    runs = {name: await engine.up(name, within_s=5) for name in CONTAINERS.values()}
+    mark, others_mark = await host.mark(), await net[3].mark()
+    getattr(engine, how)()
+    away = json.loads(await net.command(host, "containers", "ls", "--json"))["engine"]
+    assert not away["reachable"]
+    engine.start()
+    for name, run in runs.items():
+        assert (await engine.up(name, within_s=30, other_than=run))[0] == run[0], "it is not made anew"
+    assert not await host.seen("app:removed", after=mark)
+    assert not await net[3].seen("network:appremoved", after=others_mark)
+    # What happens from now on is heard of again.
+    engine.api.remove(CONTAINERS[SHOP])
+    await engine.up(CONTAINERS[SHOP], within_s=30, other_than=runs[CONTAINERS[SHOP]])
+
+
+@pytest.mark.trio
 async def test_the_operator_redeploys_removes_and_installs(net: Connected) -> None:
     host, engine, name = net.host, net.engine, CONTAINERS[SHOP]
     run = await engine.up(name, within_s=5)

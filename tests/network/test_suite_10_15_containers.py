@@ -7,16 +7,19 @@ network, and a reboot is one: containers end and volumes are unmounted.
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import trio
 from busyboximages import WEB
 from network import Connected, Env, Network
 from network.apps import await_in_force, container_app, installed, launch
 from network.boot import leave_heartbeat
 from network.env import TEAM, BootContext
+from network.http import Unanswered
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -168,6 +171,42 @@ async def test_15_away_too_long(net: Connected) -> None:
     assert 500_000 <= context["downtimeMs"] < 560_000
     await everything_removed(net, "the machine was shut down for 8", 20.0)
     await net[3].event("network:appremoved", after=mark, within_s=30, ip=net.host.ip, name=APP)
+
+
+def has_volume(net: Connected) -> bool:
+    return any((net.host.place.folder / "data" / "appvolumes").glob("*.unfinished"))
+
+
+def has_container(net: Connected) -> bool:
+    return CONTAINER in net.engine.api.container_names()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("so_far", [has_volume, has_container])
+async def test_a_node_killed_while_it_installs_leaves_nothing_and_can_do_it_again(
+    net: Connected, so_far: Callable[[Connected], bool]
+) -> None:
+    host = net.host
+    await net.chain.start_ticker()
+    await host.in_phase("READY", 90)
+    assert APP not in await installed(host)
+    session = await host.sign_in(host.admin)
+
+    async def ask() -> None:
+        with contextlib.suppress(Unanswered):
+            await host.ask("GET", f"/apps/installapplocally/{APP}", session=session)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        with trio.fail_after(30):
+            while not so_far(net):  # noqa: ASYNC110 - neither disk nor engine tell it at once
+                await trio.sleep(0.002)
+        await host.stop(signal.SIGKILL)
+    assert net.engine.left_behind() != [], "it was killed in the middle"
+    await host.start()
+    await host.event("boot:settled", after=0, within_s=30)
+    await host.until("/trionode/containers", lambda found: found["apps"] == [], 10)
+    assert net.engine.left_behind() == []
 
 
 @pytest.mark.trio
