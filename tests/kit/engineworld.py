@@ -201,6 +201,10 @@ async def docker_world(
             await trio.to_thread.run_sync(_clear, at, registry)
 
 
+_publishers: set[int] = set()
+"""Registries, by process id, that have the offered image: making it takes longer than most tests."""
+
+
 def _prepare(at: TestEngine, registry: TestRegistry) -> None:
     _clear(at, registry)
     known = at.api.image_tags()
@@ -208,8 +212,10 @@ def _prepare(at: TestEngine, registry: TestRegistry) -> None:
         import_image(at.api, STEADY, env={"FROM_IMAGE": "1"}, cmd=busyboximages.SLEEP)
     if KEEPER not in known:
         import_image(at.api, KEEPER, changes=["VOLUME /kept"])
-    # A layer of its own, or there would be nothing to fetch.
-    registry.publish(at.api, OFFERED, files={"/offered": "1"})
+    if registry.pid not in _publishers:
+        # A layer of its own, or there would be nothing to fetch.
+        registry.publish(at.api, OFFERED, files={"/offered": "1"})
+        _publishers.add(registry.pid)
 
 
 def _clear(at: TestEngine, registry: TestRegistry) -> None:
