@@ -43,6 +43,7 @@ from trionode.containers.operatorstops import OperatorStops
 from trionode.containers.orphans import Orphans
 from trionode.containers.outside import JsonSource
 from trionode.containers.present import PlannedAction, Planner
+from trionode.containers.privateguard import PrivateGuard
 from trionode.containers.prunes import Pruner
 from trionode.containers.records import InstallRecords
 from trionode.containers.spawning import Spawning, SpawningParts
@@ -165,6 +166,14 @@ class Containers:
             self.stops,
             self.mounts,
             self.host,
+            PrivateGuard(
+                parts.settings.monitors,
+                engine=self.engine,
+                firewall=seams.firewall,
+                engine_ready=self.host.reachable,
+                bus=parts.bus,
+                counters=parts.counters,
+            ),
             CpuBursts(
                 parts.settings.resources,
                 engine=self.engine,

@@ -10,11 +10,10 @@ from trionode.containers.engine import Conflict, EngineError, NotFound
 from trionode.containers.lifecycleports import Workbench
 from trionode.containers.making import Job
 from trionode.containers.part_steps import drop_image
+from trionode.containers.privateguard import guard_bridges
 from trionode.containers.steps import to_the_end
 from trionode.errors import StoreError
-from trionode.plans.networks import CreateNetwork, app_of_network, network_name, plan_network
-
-BRIDGE_ID_DIGITS = 12
+from trionode.plans.networks import CreateNetwork, network_name, plan_network
 
 
 class NetworkStep:
@@ -61,13 +60,7 @@ class NetworkStep:
 
 async def guard(bench: Workbench) -> None:
     """Apply the private range rules to the bridges of all app networks."""
-    networks = await bench.engine.networks()
-    bridges = [
-        f"br-{network.id[:BRIDGE_ID_DIGITS]}"
-        for network in networks
-        if app_of_network(network.name) is not None
-    ]
-    await bench.firewall.guard_private(sorted(bridges))
+    await guard_bridges(bench.engine, bench.firewall)
 
 
 class ImagesStep:
