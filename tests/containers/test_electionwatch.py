@@ -19,6 +19,7 @@ from trionode.lifecycle.local import Component, InstalledApp
 from trionode.plans.election import Member
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 
 OWN, OTHER = "198.51.100.1:16127", "198.51.100.2:16127"
 URLS = ("http://one", "http://two")
@@ -37,6 +38,9 @@ class World:
         self.done: list[str] = []
         self.away = False
         self.chmod_fails = False
+        self.mounted: set[str] = set()
+        self.mount_fails = False
+        self.departing = False
 
     async def installed(self) -> list[InstalledApp]:
         return [APP]
@@ -63,18 +67,25 @@ class World:
         self.done.append(f"stop {container}")
 
     async def start(self, container: str) -> None:
+        assert container in self.mounted
         self.running_here.add(container)
         self.done.append(f"start {container}")
+
+    async def ensure(self, container: str) -> None:
+        if self.mount_fails:
+            raise DiskError("its file is gone")
+        self.mounted.add(container)
 
     async def open_folder(self, name: str) -> None:
         if self.chmod_fails:
             raise DiskError("no such folder")
+        assert name in self.mounted
         self.done.append(f"open {name}")
 
 
 @asynccontextmanager
 async def holding(
-    world: World, operations: Operations, *, let_alone: bool = False
+    world: World, operations: Operations, *, let_alone: bool = False, settled: Gate | None = None
 ) -> AsyncIterator[ElectionWatch]:
     watch = ElectionWatch(
         MonitorSettings(),
@@ -82,11 +93,14 @@ async def holding(
         electorate=world,
         engine=cast("Engine", world),
         disk=cast("Disk", world),
+        volumes=world,
         operations=operations,
+        boot_settled=settled or Gate(is_open=True),
         clock=VirtualClock(0),
         counters=Counters(),
         urls=lambda app: URLS,
         let_alone=lambda app: let_alone,
+        departing=lambda: world.departing,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(watch.run)
@@ -173,3 +187,30 @@ async def test_an_engine_that_is_away_costs_a_cycle(autojump_clock: trio.testing
         world.away = False
         await trio.sleep(30)
         assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]
+
+
+@pytest.mark.trio
+async def test_nothing_is_started_beneath_its_mount(autojump_clock: trio.testing.MockClock) -> None:
+    world = World()
+    world.managers, world.mount_fails = {url: [] for url in URLS}, True
+    async with holding(world, Operations()):
+        await trio.sleep(100)
+        assert world.done == []
+
+
+@pytest.mark.trio
+async def test_before_the_boot_decision_and_while_leaving_nobody_is_elected(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world, settled = World(), Gate()
+    world.managers = {url: [] for url in URLS}
+    async with holding(world, Operations(), settled=settled):
+        await trio.sleep(1000)
+        assert world.done == []
+        world.departing = True
+        settled.open()
+        await trio.sleep(100)
+        assert world.done == []
+        world.departing = False
+        await trio.sleep(100)
+        assert "start fluxdb_shop" in world.done

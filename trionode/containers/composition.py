@@ -335,6 +335,7 @@ class Containers:
                 stops=self.stops,
                 engine=self.engine,
                 disk=self.disk,
+                volumes=self.mounts,
                 images=self.seams.images,
                 lists=self.lists,
                 electorate=self.seams.electorate(parts.counters),
@@ -344,6 +345,7 @@ class Containers:
                 counters=parts.counters,
                 clock=parts.clock,
                 rng=parts.rng,
+                departing=parts.departing,
             )
         )
 

@@ -34,6 +34,7 @@ from trionode.plans.election import (
 )
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 
 ELECTIONS_AT_A_TIME = 8
@@ -69,10 +70,20 @@ class ElectedApps(Protocol):
         ...
 
 
+class Volumes(Protocol):
+    """Sees to it that what a container mounts is there (`containers.mountrecovery.MountRecovery`)."""
+
+    async def ensure(self, container: str) -> None:
+        """Mount the volumes of the app of this container, as far as they are not. Raises DiskError."""
+        ...
+
+
 class ElectionWatch:
     """Service "election". `results` are the last result of each app, for status pages.
 
     `urls(app)`: the domain managers that answer for it. `let_alone(app)`: its operator stopped it.
+    `boot_settled`: until then the apps may still be found to belong elsewhere. `departing`: the machine
+    goes down.
     """
 
     name = "election"
@@ -85,22 +96,28 @@ class ElectionWatch:
         electorate: Electorate,
         engine: Engine,
         disk: Disk,
+        volumes: Volumes,
         operations: Operations,
+        boot_settled: Gate,
         clock: WallClock,
         counters: Counters,
         urls: Callable[[str], Sequence[str]],
         let_alone: Callable[[str], bool] = lambda app: False,
+        departing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._interval_s = settings.primary_interval_s
         self._apps = apps
         self._electorate = electorate
         self._engine = engine
         self._disk = disk
+        self._volumes = volumes
         self._operations = operations
+        self._boot_settled = boot_settled
         self._clock = clock
         self._counters = counters
         self._urls = urls
         self._let_alone = let_alone
+        self._departing = departing
         self._memories: dict[str, Memory] = {}
         self._limiter = trio.CapacityLimiter(ELECTIONS_AT_A_TIME)
         self.results: dict[str, str] = {}
@@ -108,6 +125,7 @@ class ElectionWatch:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """One cycle per interval; an engine that is away costs a cycle, no more."""
         task_status.started()
+        await self._boot_settled.wait()
         while True:
             try:
                 await self._cycle()
@@ -165,7 +183,8 @@ class ElectionWatch:
 
     async def _carry_out(self, election: Election) -> None:
         action = election.action
-        if action is None or self._operations.is_busy:  # asked again: the questions took their time
+        # asked again: the questions took their time
+        if action is None or self._operations.is_busy or self._departing():
             return
         try:
             if isinstance(action, StopApp):
@@ -185,6 +204,9 @@ class ElectionWatch:
     async def _start(self, action: StartPrimary) -> None:
         log.info("app started as primary", app=action.app, why=action.reason)
         for step in action.steps:
+            if step.what in ("open", "restart"):
+                # never beneath its mount: what it writes there would be gone with the next mount
+                await self._volumes.ensure(container_name(step.target))
             await self._step(step)
         self._counters.add("containers.election.started")
 

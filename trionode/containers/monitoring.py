@@ -6,12 +6,13 @@ Surplus and obsolete apps, new images, blocked images, a machine that shrank, th
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trionode.config.tree import Settings
 from trionode.containers.appactions import AppLifecycle
 from trionode.containers.disk import Disk
-from trionode.containers.electionwatch import ElectionWatch, Electorate
+from trionode.containers.electionwatch import ElectionWatch, Electorate, Volumes
 from trionode.containers.engine import Engine
 from trionode.containers.hardware import HardwareWatch
 from trionode.containers.hosted import Hosted
@@ -44,6 +45,7 @@ class MonitorParts:
     stops: OperatorStops
     engine: Engine
     disk: Disk
+    volumes: Volumes
     images: Digests
     lists: BlockedImages
     electorate: Electorate
@@ -53,6 +55,7 @@ class MonitorParts:
     counters: Counters
     clock: WallClock
     rng: random.Random
+    departing: Callable[[], bool]
 
 
 class Monitoring:
@@ -67,11 +70,14 @@ class Monitoring:
             electorate=parts.electorate,
             engine=parts.engine,
             disk=parts.disk,
+            volumes=parts.volumes,
             operations=parts.operations,
+            boot_settled=parts.boot_settled,
             clock=parts.clock,
             counters=parts.counters,
             urls=lambda app: manager_urls(app, settings.services.managers_url),
             let_alone=self._is_stopped,
+            departing=parts.departing,
         )
         self._services: list[Service] = [
             SurplusWatch(
