@@ -34,7 +34,7 @@ from trionode.wire.keys import NodeKey
 
 pytestmark = [pytest.mark.trio, pytest.mark.timeout(180)]
 
-OFFSET = 70
+OFFSET = 110
 SERVICES_IP = f"127.{OFFSET}.255.2"
 SERVICES = f"http://{SERVICES_IP}:3000"
 OWNER = NodeKey.generate(random.Random(77), compressed=True)
@@ -76,7 +76,7 @@ def specification(images: dict[str, str]) -> dict[str, Any]:
             "hdd": 1,
             "environmentParameters": [f"TOKEN=secret-{name}"],
         }
-        for name, port in (("web", 36001), ("db", 36002))
+        for name, port in (("web", 31121), ("db", 31122))
     ]
     return {**spec, "compose": [{**part, **change} for change in changes]}
 
