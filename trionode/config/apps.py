@@ -271,10 +271,11 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
         float, about("one check by another node", gt=0, original="fixed, 7 s")
     ] = 7.0
     cpu_interval_s: Annotated[
-        float, about("CPU throttling pass", gt=0, original="fluxapps.cpuCheckIntervalMs")
+        float, about("not used: no CPU throttling", gt=0, original="fluxapps.cpuCheckIntervalMs")
     ] = 900.0
     port_restore_interval_s: Annotated[
-        float, about("firewall and UPnP restore", gt=0, original="fluxapps.portRestoreIntervalMs")
+        float,
+        about("rules for private addresses again", gt=0, original="fluxapps.portRestoreIntervalMs"),
     ] = 600.0
     forced_removal_interval_s: Annotated[
         float, about("removal of orphan containers", gt=0, original="fluxapps.forceRemovalIntervalMs")
