@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
@@ -10,6 +12,8 @@ import trio
 
 from trionode.containers.storage import HttpStorage, StorageError
 from trionode.runtime.clock import VirtualClock
+from trionode.wire.keys import NodeKey
+from trionode.wire.signing import verify_message
 
 pytestmark = pytest.mark.trio
 
@@ -80,3 +84,33 @@ async def test_what_goes_wrong_names_the_host_only(
 async def test_only_http_addresses_are_asked(url: str) -> None:
     with pytest.raises(StorageError, match="not an http address"):
         await fetch(lambda _: httpx.Response(200, json=[]), url)
+
+
+@pytest.mark.process
+async def test_over_a_real_connection() -> None:
+    """One request, answered as servers do; what was sent arrives whole."""
+    heard: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            heard.append(await stream.receive_some(65536))
+            body = b'["FETCHED=1", "OTHER=2"]'
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            await stream.send_all(head.encode() + body)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/env?token=abc"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            key = NodeKey.generate(random.Random(5), compressed=True)
+            storage = HttpStorage(client, key, VirtualClock(), limit_bytes=1024)
+            found = await storage.fetch(url, app="shop")
+        nursery.cancel_scope.cancel()
+    assert found.value == ["FETCHED=1", "OTHER=2"]
+    lines = heard[0].decode().split("\r\n")
+    assert lines[0] == "GET /env?token=abc HTTP/1.1"
+    headers = dict(line.split(": ", 1) for line in lines[1:] if line)
+    assert headers["flux-app"] == "shop"
+    assert headers["flux-message"].startswith(f"1{url}")
+    assert verify_message(headers["flux-message"], key.public_key, headers["flux-signature"])
