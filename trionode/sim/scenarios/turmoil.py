@@ -206,7 +206,7 @@ async def story(world: World, hours: float) -> None:
     stage.fleet.serve_where_running({plan.name: plan.containers[0] for plan in plans if is_elected(plan)})
     await stage.ready()
     await stage.register(*plans)
-    await world.sleep(HOUR_S)
+    await world.sleep(40 * MINUTE_S)
     async with trio.open_nursery() as nursery:
         turmoil = Turmoil(stage, nursery)
         await turmoil.rage(hours * HOUR_S)
@@ -226,9 +226,9 @@ async def story(world: World, hours: float) -> None:
         if not left:
             break
     check(not left, f"{CALM_HOURS} h after the last trouble: {'; '.join(left[:6])} ({len(left)} in all)")
-    await world.sleep(HOUR_S)
+    await world.sleep(HOUR_S / 2)
     left = await differences(stage)
-    check(not left, f"an hour later: {'; '.join(left[:6])} ({len(left)} in all)")
+    check(not left, f"half an hour later: {'; '.join(left[:6])} ({len(left)} in all)")
 
 
 async def day(world: World) -> None:
@@ -236,7 +236,7 @@ async def day(world: World) -> None:
 
 
 async def some_hours(world: World) -> None:
-    await story(world, 3)
+    await story(world, 2)
 
 
 DAYS = (
@@ -251,7 +251,7 @@ DAYS = (
     ),
     Scenario(
         name="turmoil",
-        summary="three hours of the same on six nodes",
+        summary="two hours of the same on six nodes",
         story=some_hours,
         plan=WorldPlan(
             nodes=6, hardware=CUMULUS, settings=SETTINGS, block_interval_s=30, tick_ms=5, checks=False
