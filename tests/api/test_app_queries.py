@@ -162,6 +162,22 @@ async def test_the_overview_for_operators(hosted: Any) -> None:
     assert db["crashes"]["count"] == 2
     assert db["crashes"]["startedAgainAt"] == "2025-10-09T08:53:50.123Z"
     assert [row["container"] for row in found["leftovers"]] == ["fluxold_gone"]
+    assert found["removals"] == []
+
+
+@pytest.mark.trio
+async def test_why_apps_were_removed(hosted: Any) -> None:
+    news = hosted.apps.news
+    news.removal("older", reason="its time is over", problem="")
+    news.removal("gone", reason="asked for", problem="volume fluxdb_gone: busy")
+    found = (await hosted.data("/trionode/containers"))["removals"]
+    assert [(row["app"], row["reason"]) for row in found] == [
+        ("gone", "asked for"),
+        ("older", "its time is over"),
+    ]
+    assert found[0]["problem"] == "volume fluxdb_gone: busy"
+    only = (await hosted.data("/trionode/containers?appname=Older"))["removals"]
+    assert [row["app"] for row in only] == ["older"]
 
 
 @pytest.mark.trio

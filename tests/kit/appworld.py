@@ -157,6 +157,7 @@ class FakeNews:
     def __init__(self) -> None:
         self.errors: list[tuple[str, str, str]] = []
         self.told: list[tuple[str, str]] = []
+        self.removals: list[tuple[str, str, str]] = []
 
     async def install_error(self, app: str, hash: str, error: str) -> bool:
         await trio.lowlevel.checkpoint()
@@ -168,6 +169,9 @@ class FakeNews:
 
     def app_removed(self, app: str, *, tell_peers: bool) -> None:
         self.told.append(("removed" if tell_peers else "removed silently", app))
+
+    def removal(self, app: str, *, reason: str, problem: str) -> None:
+        self.removals.append((app, reason, problem))
 
 
 class FakeLists:

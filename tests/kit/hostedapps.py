@@ -13,6 +13,7 @@ from trionode.containers.installedapps import InstalledApps
 from trionode.containers.memory import MemoryEngine
 from trionode.containers.memory_objects import RegistryImage
 from trionode.containers.memorydisk import MemoryDisk
+from trionode.containers.nodeside import InstallNews
 from trionode.containers.operations import Operations, Work
 from trionode.containers.operatorstops import OperatorStops
 from trionode.containers.portwatch import PortStatus
@@ -221,6 +222,7 @@ class HostedApps:
         store = MemoryLocalApps()
         self.installed = InstalledApps(store)
         self.stops = OperatorStops(store, bus)
+        self.news = InstallNews(bus, clock)
         self.health = FakeHealth()
         self.lists = FakeLists()
         self.specs = FakeSpecs()

@@ -14,6 +14,7 @@ from trionode.containers.actions import AppActions
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
 from trionode.containers.geolocation import Located
+from trionode.containers.nodeside import Removal
 from trionode.containers.operations import Operations
 from trionode.containers.portwatch import PortStatus
 from trionode.containers.present import PlannedAction
@@ -97,6 +98,15 @@ class HealthPort(Protocol):
         ...
 
 
+class NewsPort(Protocol):
+    """What was done to apps here (`containers.nodeside.InstallNews`)."""
+
+    @property
+    def removals(self) -> Sequence[Removal]:
+        """The last ones, newest first."""
+        ...
+
+
 class SpecsPort(Protocol):
     """Opens encrypted specifications, where this node can (`containers.hosted.KnownSpecs`)."""
 
@@ -155,6 +165,8 @@ class ContainersPort(Protocol):
     def actions(self) -> AppActions: ...
     @property
     def installed(self) -> InstalledPort: ...
+    @property
+    def news(self) -> NewsPort: ...
     @property
     def specs(self) -> SpecsPort: ...
     @property

@@ -143,6 +143,7 @@ class Containers:
         self.announcements = Announcements(
             settings.appstate, parts.chain, parts.broadcaster, parts.log, parts.counters, parts.clock
         )
+        self.news = InstallNews(parts.bus, parts.clock)
         self.node = NodeView(
             settings.resources,
             chain=parts.chain,
@@ -205,7 +206,7 @@ class Containers:
             installed=self.installed,
             records=self.records,
             announcements=self.announcements,
-            news=InstallNews(parts.bus),
+            news=self.news,
             settings=settings.installer,
             resources=settings.resources,
             rng=parts.rng,

@@ -106,6 +106,10 @@ class LifecycleNews(Protocol):
 
     def app_removed(self, app: str, *, tell_peers: bool) -> None: ...
 
+    def removal(self, app: str, *, reason: str, problem: str) -> None:
+        """What there was of an app was taken away, an orphan or a leftover too; `problem`: but for this."""
+        ...
+
 
 class NoSecrets:
     """A node without an identity to encrypt for."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
 
 from trionode.appstate.source import LocationView
 from trionode.chain.facts import ChainFacts
 from trionode.containers.expiry import ExpiredApps
 from trionode.registry.housekeeping import Life
 from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import WallClock
 from trionode.store.appregistry import AppRegistry
 from trionode.store.eventlog import EventLog
 
 INSTALLED = "app:installed"
+REMOVED = "containers:removed"
+REMOVALS_KEPT = 50
 
 
 class OwnRows:
@@ -59,14 +65,35 @@ class AppsOfRegistry:
             await self._apps.remove(names)
 
 
+class Removal(msgspec.Struct, frozen=True):
+    """What was removed and why. `problem`: what could not be removed, "" if nothing is left."""
+
+    app: str
+    reason: str
+    at_ms: int
+    problem: str
+
+
 class InstallNews:
-    """Tells the bus of installs. That an app is gone is told by the engine host, when it is.
+    """Tells the bus of installs and of the reasons of removals, the last of which are kept for the API. That
+    an app is gone is told by the engine host, when it is.
 
     Whether peers hear of it depends on what they were told: only what was announced is withdrawn.
     """
 
-    def __init__(self, bus: EventBus) -> None:
+    def __init__(self, bus: EventBus, clock: WallClock) -> None:
         self._bus = bus
+        self._clock = clock
+        self._removals: deque[Removal] = deque(maxlen=REMOVALS_KEPT)
+
+    @property
+    def removals(self) -> tuple[Removal, ...]:
+        """The last ones, newest first."""
+        return tuple(reversed(self._removals))
+
+    def removal(self, app: str, *, reason: str, problem: str) -> None:
+        self._removals.append(Removal(app, reason, self._clock.now_ms(), problem))
+        self._bus.publish(REMOVED, {"name": app, "reason": reason, "problem": problem})
 
     def app_installed(self, app: str, hash: str) -> None:
         self._bus.publish(INSTALLED, {"name": app, "hash": hash})

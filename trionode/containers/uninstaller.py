@@ -101,6 +101,7 @@ class Uninstaller:
             await attempts.make("record", bench.records.forget(app))
         if was_here:
             bench.news.app_removed(app, tell_peers=tell_peers)
+        bench.news.removal(app, reason=reason, problem="; ".join(attempts.problems))
         return _told(attempts)
 
     async def take_down(

@@ -52,6 +52,11 @@ async def overview(call: Call) -> Answer:
             "operation": None if operation is None else {"work": operation.work.value, "app": operation.app},
             "held": sorted(containers.operations.held),
             "apps": apps,
+            "removals": [
+                {"app": each.app, "reason": each.reason, "problem": each.problem, "at": iso(each.at_ms)}
+                for each in containers.news.removals
+                if not wanted or each.app.lower() == wanted
+            ],
             "leftovers": [] if wanted else _leftovers(containers, rows),
         }
     )
@@ -120,7 +125,7 @@ ROUTES = (
     Route(
         "/trionode/containers",
         overview,
-        "Installed apps with their containers, what is being done, and crashes",
+        "Installed apps with their containers, what is being done, crashes, and the last removals",
         _GROUP,
         params=(Param("appname", "Only this app, in any letter case"),),
         result=OBJECT,
