@@ -7,6 +7,8 @@ from appworld import app, base, part
 from hostworld import HostWorld, Node
 from trio.testing import MockClock
 
+from trionode.plans.redeploy import Depth, UpdatePlan
+
 CORE, WEB = "fluxcore_base", "fluxweb_shop"
 
 
@@ -72,3 +74,31 @@ async def test_one_connection_that_fails_does_not_end_the_sweep(
         assert world.engine.reaches("fluxdb_shop", CORE)
         assert not world.engine.reaches(WEB, CORE)
         assert node.counters["containers.linking.failed"] == 1
+
+
+STRANGER = app("strange", part("web"), owner="1SomebodyElse")
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("owner", ["1SomebodyElse", None])
+async def test_a_new_description_lets_nobody_into_the_network_of_another_owner(
+    autojump_clock: MockClock, world: HostWorld, owner: str | None
+) -> None:
+    """The row alone changes, so no gate of an install is passed."""
+    spec = {**STRANGER, "owner": owner or base()["owner"]}
+    async with world.process() as node:
+        await install(node, base())
+        await install(node, spec)
+        changed = {**spec, "description": "networkWith: [base]"}
+        plan = UpdatePlan(Depth.ROW, "its description changed", links_changed=True)
+        actions = node.life.actions
+        assert (await actions.update(changed, plan, reason="the test")).ok
+        await node.host.link()
+        await node.life.bench.links.reverse("base")
+        assert world.engine.reaches("fluxweb_strange", CORE) is (owner is None)
+        if owner is not None:
+            assert await node.host._links.planned() == ()  # type: ignore[attr-defined]
+            world.engine.vanish("fluxweb_strange")
+            made = await actions.recreate("strange", "web_strange", keeps_volume=True, start=True)
+            assert made.step == "links web_strange"
+            assert not made.ok

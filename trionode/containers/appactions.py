@@ -20,6 +20,7 @@ from trionode.containers.records import AppRecord, records_of
 from trionode.containers.redeployer import Redeployer
 from trionode.containers.uninstaller import NOT_HERE, Uninstaller
 from trionode.errors import HostError, TrionodeError
+from trionode.plans.networkwith import refused_link
 from trionode.plans.problem import PlanError
 from trionode.plans.redeploy import STRUCTURE_VERSION, Depth, UpdatePlan
 from trionode.runtime.logs import get_logger
@@ -226,7 +227,10 @@ class AppLifecycle:
         app = str(spec["name"])
         try:
             await self.update_row(spec)
-            if plan.links_changed:
+            refused = refused_link(spec, self._bench.installed.owners()) if plan.links_changed else None
+            if refused is not None:
+                log.warning("not linked", app=app, why=refused.sentence)
+            elif plan.links_changed:
                 for part in self._bench.installed.parts(app):
                     await self._bench.links.forward(part.container, spec)
         except TrionodeError as error:

@@ -19,7 +19,9 @@ from trionode.containers.steps import to_the_end
 from trionode.errors import HostError
 from trionode.plans.containerdata import parse_container_data
 from trionode.plans.createoptions import CreateOptions
+from trionode.plans.networkwith import refused_link
 from trionode.plans.parts import SWITCHES, Part
+from trionode.plans.problem import refuse
 from trionode.plans.requirements import locked_by
 from trionode.plans.volumes import allotment_problem
 from trionode.runtime.logs import get_logger
@@ -274,6 +276,10 @@ class LinkStep(PartStep):
     what = "links"
 
     async def do(self) -> None:
+        # asked again: the description may be another one than at the install
+        link = refused_link(self._job.spec, self._bench.installed.owners())
+        if link is not None:
+            refuse(link.sentence, remedy="install the app it links to first")
         call = self._bench.links.forward(self._part.container, self._job.spec)
         await to_the_end(call, self._bench.settings.call_grace_s)
 

@@ -129,14 +129,17 @@ def plan_forward(container: str, spec: Mapping[str, Any]) -> LinkPlan:
 def plan_reverse(app: str, installed: Iterable[Mapping[str, Any]], containers: Containers) -> LinkPlan:
     """`app` is back with a new network: whoever links to it is connected again.
 
-    Containers come from the engine's list, so apps whose specification is encrypted are found too.
+    Containers come from the engine's list, so apps whose specification is encrypted are found too. Owners
+    are compared again: a description may have changed since the install.
     """
-    wanted = app.lower()
+    wanted, rows = app.lower(), list(installed)
+    owners = _owners(rows)
     return LinkPlan(
         tuple(
             connect
-            for spec in installed
+            for spec in rows
             if any(link.lower() == wanted for link in linked_apps(spec))
+            and not _is_foreign(spec, app, owners)
             for connect in _connects(spec, (app,), containers)
         ),
         OnFailure.SKIP_APP,
@@ -144,15 +147,26 @@ def plan_reverse(app: str, installed: Iterable[Mapping[str, Any]], containers: C
 
 
 def plan_links(installed: Iterable[Mapping[str, Any]], containers: Containers) -> LinkPlan:
-    """All links of all apps: at boot, and whenever a description changed."""
+    """All links of all apps: at boot. Owners are compared again, see `plan_reverse`."""
+    rows = list(installed)
+    owners = _owners(rows)
     return LinkPlan(
         tuple(
             connect
-            for spec in installed
-            if (links := linked_apps(spec))
+            for spec in rows
+            if (links := [link for link in linked_apps(spec) if not _is_foreign(spec, link, owners)])
             for connect in _connects(spec, links, containers)
         )
     )
+
+
+def _owners(installed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {str(spec["name"]): spec.get("owner") for spec in installed}
+
+
+def _is_foreign(spec: Mapping[str, Any], link: str, owners: Mapping[str, Any]) -> bool:
+    """Whether the linked app is here and belongs to somebody else: nobody gets into a network uninvited."""
+    return link in owners and owners[link] != spec.get("owner")
 
 
 def _connects(spec: Mapping[str, Any], links: Sequence[str], containers: Containers) -> list[Connect]:
