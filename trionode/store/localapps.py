@@ -21,7 +21,7 @@ from trionode.store.registry_schema import CURRENT_COLUMNS, current_row, text_va
 from trionode.store.sqlite_file import Schema, SqliteFile
 
 LOCAL_KIND: Final = "local_apps"
-LOCAL_META: Final = ("installRecords", "operatorStops", "tamperingEvents")
+LOCAL_META: Final = ("installRecords", "operatorStops", "tamperingEvents", "testedPorts")
 """The named values that move with the apps."""
 
 
