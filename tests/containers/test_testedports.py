@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from trionode.containers.testedports import META, TestedPorts
+from trionode.containers import testedports
+from trionode.containers.testedports import META
 from trionode.store.localapps import LOCAL_META, MemoryLocalApps
 
 
-def ports(store: MemoryLocalApps, *used: int) -> TestedPorts:
-    return TestedPorts(store, lambda: used)
+def ports(store: MemoryLocalApps, *used: int) -> testedports.TestedPorts:
+    return testedports.TestedPorts(store, lambda: used)
 
 
 @pytest.mark.trio
