@@ -209,7 +209,7 @@ async def host_and_command(run: CommandLine, engine: TestEngine) -> None:
 
     with trio.fail_after(WITHIN_S):
         # to be READY takes its time on a busy machine
-        while (verdicts := await verdicts_of(run))["node"] != "ok":
+        while (verdicts := await verdicts_of(run))["node"] != "ok":  # noqa: ASYNC110 - another process
             await trio.sleep(0.3)
     wanted = ("Docker", "storage driver", "restart policies", "volume tools", "loop devices", "app disk")
     assert {name: verdicts[name] for name in (*wanted, "node", "apps")} == dict.fromkeys(
