@@ -19,7 +19,7 @@ from trionode.chain.blockhooks import BlockHooks
 from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
 from trionode.containers.composition import ContainerParts, Containers
-from trionode.containers.nodeside import AppsOfRegistry
+from trionode.containers.node.nodeside import AppsOfRegistry
 from trionode.hosting.announcer import Announcer
 from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.boot import BootGates, BootManager

@@ -31,7 +31,7 @@ from engineapi import EngineApi  # noqa: E402
 from hostworld import HostWorld, Node  # noqa: E402
 
 from trionode.config.tree import BootSettings, HostingSettings, SystemSettings  # noqa: E402
-from trionode.containers.docker import open_docker  # noqa: E402
+from trionode.containers.docker.engine import open_docker  # noqa: E402
 from trionode.containers.engine import Engine  # noqa: E402
 from trionode.hosting.boot import BootGates, BootManager  # noqa: E402
 from trionode.hosting.departure import KILL_S  # noqa: E402

@@ -27,11 +27,11 @@ from busyboximages import import_image  # noqa: E402
 from dockerengine import running_engine, why_not  # noqa: E402
 from engineapi import EngineApi  # noqa: E402
 
-from trionode.containers.docker import open_docker  # noqa: E402
-from trionode.containers.docker_machine import limit_open_files, open_files_here  # noqa: E402
+from trionode.containers.docker.engine import open_docker  # noqa: E402
+from trionode.containers.docker.machine import limit_open_files, open_files_here  # noqa: E402
 from trionode.containers.engine import Engine  # noqa: E402
-from trionode.containers.memory import MemoryEngine  # noqa: E402
-from trionode.containers.memory_objects import RegistryImage  # noqa: E402
+from trionode.containers.memory.engine import MemoryEngine  # noqa: E402
+from trionode.containers.memory.objects import RegistryImage  # noqa: E402
 from trionode.plans.createoptions import CreateOptions, docker_body  # noqa: E402
 
 CONTAINERS, STARTED = 150, 20

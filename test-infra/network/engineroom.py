@@ -20,7 +20,7 @@ from typing import Any
 import trio
 
 from network.namespace import Namespace
-from trionode.containers.bootmounts import CRONTAB_LOCK
+from trionode.containers.machine.bootmounts import CRONTAB_LOCK
 
 SETTLES_WITHIN_S = 10.0
 LOOK_EVERY_S = 0.1

@@ -10,7 +10,7 @@ import trio
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import TcpProbe
 from trionode.config.tree import PeerSettings
-from trionode.containers.listeners import PortTaken, TcpListeners
+from trionode.containers.machine.listeners import PortTaken, TcpListeners
 from trionode.lifecycle.dos import Knock
 from trionode.peers.link import InboundRequest
 from trionode.peers.ws import WsTransport

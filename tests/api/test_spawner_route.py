@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from trionode.containers.geolocation import read_location
-from trionode.containers.portwatch import PortStatus
-from trionode.containers.spawner import DeferredApp, RoundEnd, SpawnerStatus
+from trionode.containers.node.geolocation import read_location
+from trionode.containers.spawning.portwatch import PortStatus
+from trionode.containers.spawning.spawner import DeferredApp, RoundEnd, SpawnerStatus
 
 ANSWER = {
     "status": "success",

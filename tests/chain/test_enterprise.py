@@ -18,9 +18,7 @@ from trionode.runtime.counters import Counters
 
 KEY = bytes(range(32))
 WRAPPED = b"\x07" * 256
-SECTION = (
-    '{"contacts":["a@b.c"],"compose":[{"name":"web","cpu":0.1,"environmentParameters":["PASSWORD="]}]}'
-)
+SECTION = '{"contacts":["a@b.c"],"compose":[{"name":"web","cpu":0.1,"environmentParameters":["PASSWORD="]}]}'
 
 
 def blob(section: str = SECTION, key: bytes = KEY) -> str:

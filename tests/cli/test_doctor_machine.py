@@ -97,7 +97,7 @@ async def test_what_volumes_need(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert verdicts(await doctor_machine.volumes(patient)) == {"volumes": "skip"}
     configured(patient, "hosting", engine="docker", apps_dir=str(tmp_path))
     disks = [DataVolume("/dev/sda1", "/data", 300 * GB, 100 * GB)]
-    place = "trionode.containers.imagefiles.ImageFiles.data_volumes"
+    place = "trionode.containers.machine.imagefiles.ImageFiles.data_volumes"
     monkeypatch.setattr(place, lambda self: tuple(disks))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(doctor_machine, "LOOP_CONTROL", tmp_path)

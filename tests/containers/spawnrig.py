@@ -15,12 +15,12 @@ import trio
 
 from trionode.config.tree import ResourceSettings, Settings
 from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
-from trionode.containers.announcements import Announcements
-from trionode.containers.candidatelist import CandidateList
 from trionode.containers.operations import Busy, Operation, Work
-from trionode.containers.spawner import Spawner
-from trionode.containers.spawnfacts import SpawnFactSource
-from trionode.containers.spawnworld import SpawnParts, SpawnWorld
+from trionode.containers.spawning.announcements import Announcements
+from trionode.containers.spawning.candidatelist import CandidateList
+from trionode.containers.spawning.facts import SpawnFactSource
+from trionode.containers.spawning.spawner import Spawner
+from trionode.containers.spawning.world import SpawnParts, SpawnWorld
 from trionode.errors import HostError
 from trionode.hosting.announcer import iso_ms
 from trionode.lifecycle.limits import Machine

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from trionode.config.tree import AppStateSettings
-from trionode.containers.announcements import Announcements
+from trionode.containers.spawning.announcements import Announcements
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters

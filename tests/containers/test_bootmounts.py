@@ -12,8 +12,8 @@ import diskmachine
 import pytest
 import trio
 
-from trionode.containers.bootmounts import BootMount, CrontabMounts, UnitMounts, boot_mounts
-from trionode.containers.commands import CommandError, Done, ProgramMissing
+from trionode.containers.machine.bootmounts import BootMount, CrontabMounts, UnitMounts, boot_mounts
+from trionode.containers.machine.commands import CommandError, Done, ProgramMissing
 from trionode.plans.mountunits import MountUnit
 
 NAME = "fluxweb_shop"
@@ -205,8 +205,8 @@ def test_units_are_chosen_where_systemd_runs(tmp_path: Path) -> None:
 REAL = """
 import trio
 from pathlib import Path
-from trionode.containers.bootmounts import CrontabMounts
-from trionode.containers.commands import SystemRun
+from trionode.containers.machine.bootmounts import CrontabMounts
+from trionode.containers.machine.commands import SystemRun
 
 async def main():
     run = SystemRun()

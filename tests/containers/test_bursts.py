@@ -9,7 +9,7 @@ from hostworld import HostWorld
 from trio.testing import MockClock
 
 from trionode.config.tree import ResourceSettings
-from trionode.containers.bursts import CpuBursts
+from trionode.containers.install.bursts import CpuBursts
 from trionode.plans.createoptions import BURST_LABEL, burst_us
 
 WEB = "fluxweb_shop"

@@ -7,7 +7,7 @@ import os
 import pytest
 import trio
 
-from trionode.containers.commands import CommandError, ProgramMissing, SystemRun, must
+from trionode.containers.machine.commands import CommandError, ProgramMissing, SystemRun, must
 
 pytestmark = pytest.mark.process
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from trionode.containers import docker_shapes as shapes
-from trionode.containers.docker_answers import (
+from trionode.containers.docker import shapes
+from trionode.containers.docker.answers import (
     choose_version,
     decode,
     error_of,
@@ -15,8 +15,8 @@ from trionode.containers.docker_answers import (
     since_of,
     time_ms,
 )
-from trionode.containers.docker_bodies import login, split_repotag
-from trionode.containers.docker_machine import has_project_quota, limit_open_files, open_files
+from trionode.containers.docker.bodies import login, split_repotag
+from trionode.containers.docker.machine import has_project_quota, limit_open_files, open_files
 from trionode.containers.engine import Conflict, Credentials, EngineError, EngineUnreachable, NotFound
 from trionode.plans.createoptions import OPEN_FILES, CreateOptions, docker_body
 

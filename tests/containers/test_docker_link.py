@@ -14,7 +14,7 @@ import pytest
 import trio
 from fakedocker import Answer, FakeDocker
 
-from trionode.containers.docker import DockerEngine, open_docker
+from trionode.containers.docker.engine import DockerEngine, open_docker
 from trionode.containers.engine import (
     Credentials,
     EngineError,
@@ -367,7 +367,7 @@ async def test_an_engine_that_ends_the_stream_at_once_is_not_asked_without_pause
 async def test_a_silent_engine_does_not_hold_up_who_wants_its_events(
     fake: FakeDocker, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trionode.containers.docker_events.ENTER_WITHIN_S", 0.05)
+    monkeypatch.setattr("trionode.containers.docker.events.ENTER_WITHIN_S", 0.05)
     fake.answers["GET", "events"] = Answer(pieces=(START,), hangs=True)
     fake.silent = True
     with trio.fail_after(WITHIN_S):
@@ -389,7 +389,7 @@ async def test_leaving_the_events_ends_their_connection(fake: FakeDocker, engine
 
 async def test_the_client_is_loaded_with_the_first_engine_only() -> None:
     script = (
-        "import sys, trionode.containers.docker\n"
+        "import sys, trionode.containers.docker.engine\n"
         "print([n for n in ('aiodocker', 'aiohttp', 'trio_asyncio') if n in sys.modules])"
     )
     done = await trio.run_process([sys.executable, "-c", script], capture_stdout=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trionode.containers.docker_streams import LONGEST_LINE_BYTES, Frames, Lines, LogLines
+from trionode.containers.docker.streams import LONGEST_LINE_BYTES, Frames, Lines, LogLines
 from trionode.containers.engine import LogLine
 
 TEXT = st.text(st.characters(blacklist_characters="\n\r", blacklist_categories=("Cs",)), max_size=20)

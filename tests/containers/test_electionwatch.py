@@ -12,8 +12,8 @@ import trio.testing
 
 from trionode.config.tree import MonitorSettings
 from trionode.containers.disk import Disk, DiskError
-from trionode.containers.electionwatch import ElectionWatch
 from trionode.containers.engine import ContainerRow, Engine, EngineUnreachable
+from trionode.containers.monitors.election import ElectionWatch
 from trionode.containers.operations import Operations, Work
 from trionode.lifecycle.local import Component, InstalledApp
 from trionode.plans.election import Member

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from trionode.containers.electorate import HttpElectorate
+from trionode.containers.monitors.electorate import HttpElectorate
 from trionode.runtime.counters import Counters
 from trionode.sync.source import HttpBody, SourceError
 

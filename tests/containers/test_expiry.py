@@ -12,7 +12,7 @@ import trio.testing
 from fakeactions import FakeActions
 
 from trionode.config.tree import InstallerSettings
-from trionode.containers.expiry import ExpiredApps
+from trionode.containers.monitors.expiry import ExpiredApps
 from trionode.registry.constants import MAINNET
 from trionode.runtime.counters import Counters
 

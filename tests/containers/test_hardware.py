@@ -8,7 +8,7 @@ import trio.testing
 from fakeactions import FakeActions
 
 from trionode.config.tree import MonitorSettings, ResourceSettings
-from trionode.containers.hardware import HardwareWatch
+from trionode.containers.monitors.hardware import HardwareWatch
 from trionode.errors import ChainError
 from trionode.lifecycle.limits import Machine, Need
 from trionode.runtime.counters import Counters

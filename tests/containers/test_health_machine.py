@@ -10,7 +10,7 @@ from appworld import base
 from hostworld import HostWorld
 from trio.testing import MockClock
 
-from trionode.containers.tampering import TAMPERING
+from trionode.containers.health.tampering import TAMPERING
 
 CORE = "fluxcore_base"
 Fault = Callable[[HostWorld], None]

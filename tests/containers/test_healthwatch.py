@@ -9,9 +9,9 @@ from hostworld import INTERVAL_S, HostWorld, Node
 from trio.testing import MockClock
 
 from trionode.containers.actions import Outcome
-from trionode.containers.memory_objects import RegistryImage
+from trionode.containers.health.tampering import TAMPERING
+from trionode.containers.memory.objects import RegistryImage
 from trionode.containers.operations import Work
-from trionode.containers.tampering import TAMPERING
 
 CORE = "fluxcore_base"
 

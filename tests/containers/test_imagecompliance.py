@@ -11,8 +11,8 @@ import trio.testing
 from fakeactions import FakeActions
 
 from trionode.config.tree import HostingSettings, ImageSettings
-from trionode.containers.imagecompliance import BlockedImages, ImageCompliance, ListsUnknown
-from trionode.containers.outside import OutsideError
+from trionode.containers.monitors.imagecompliance import BlockedImages, ImageCompliance, ListsUnknown
+from trionode.containers.node.outside import OutsideError
 from trionode.runtime.counters import Counters
 
 SPEC = {"name": "web", "version": 3, "owner": "1Owner", "repotag": "bad/miner:1", "hash": "aa"}

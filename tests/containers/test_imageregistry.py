@@ -11,9 +11,9 @@ import trio.testing
 from fakeregistry import FakeImage, FakeRegistry
 
 from trionode.containers.engine import Credentials
-from trionode.containers.imageregistry import ImageError, ImageFault, ImageRegistry
-from trionode.containers.imageregistry_http import open_image_registry
-from trionode.containers.imageregistry_memory import MemoryImageRegistry
+from trionode.containers.images.http import open_image_registry
+from trionode.containers.images.memory import MemoryImageRegistry
+from trionode.containers.images.registry import ImageError, ImageFault, ImageRegistry
 
 pytestmark = pytest.mark.trio
 

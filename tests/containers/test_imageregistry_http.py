@@ -14,10 +14,10 @@ import trio
 import trio.testing
 from fakeregistry import OCI_INDEX, OCI_MANIFEST, FakeImage, FakeRegistry
 
-from trionode.containers import imageregistry_documents as documents
 from trionode.containers.engine import Credentials
-from trionode.containers.imageregistry import ImageError, ImageFault
-from trionode.containers.imageregistry_http import HttpImageRegistry, open_image_registry
+from trionode.containers.images import documents
+from trionode.containers.images.http import HttpImageRegistry, open_image_registry
+from trionode.containers.images.registry import ImageError, ImageFault
 
 pytestmark = pytest.mark.trio
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from trionode.containers.engine import Credentials
-from trionode.containers.imageregistry_login import (
+from trionode.containers.images.login import (
     DEFAULT_LIFETIME_S,
     MOST_TOKENS,
     Authorizations,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trionode.containers.imageregistry import ImageError, ImageFault
-from trionode.containers.imageregistry_names import parse_name
+from trionode.containers.images.names import parse_name
+from trionode.containers.images.registry import ImageError, ImageFault
 
 
 @pytest.mark.parametrize(

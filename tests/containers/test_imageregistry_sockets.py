@@ -11,8 +11,8 @@ import pytest
 import trio
 from fakeregistry import FakeImage, fake_registry
 
-from trionode.containers.imageregistry import ImageError, ImageFault
-from trionode.containers.imageregistry_http import CONNECTIONS, HttpImageRegistry, open_image_registry
+from trionode.containers.images.http import CONNECTIONS, HttpImageRegistry, open_image_registry
+from trionode.containers.images.registry import ImageError, ImageFault
 
 pytestmark = [pytest.mark.trio, pytest.mark.process]
 

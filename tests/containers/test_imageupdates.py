@@ -13,8 +13,8 @@ from fakeactions import FakeActions
 
 from trionode.config.tree import ImageSettings
 from trionode.containers.engine import ContainerDetails, Credentials, Engine, Image, NotFound
-from trionode.containers.imageregistry import ImageError, ImageFault
-from trionode.containers.imageupdates import ImageUpdates
+from trionode.containers.images.registry import ImageError, ImageFault
+from trionode.containers.monitors.imageupdates import ImageUpdates
 from trionode.containers.operations import Operations, Work
 from trionode.plans.parts import Part
 from trionode.runtime.bus import EventBus

@@ -10,10 +10,10 @@ import trio
 from appworld import ADDRESS, OWNER, SECRET, AppWorld, app, base, part, settled, shop
 
 from trionode.containers.engine import Credentials, EngineError
-from trionode.containers.imageregistry import ImageFault
-from trionode.containers.memory_objects import RegistryImage
+from trionode.containers.images.registry import ImageFault
+from trionode.containers.install.records import PartRecord
+from trionode.containers.memory.objects import RegistryImage
 from trionode.containers.operations import Busy, Work
-from trionode.containers.records import PartRecord
 from trionode.plans.createoptions import CreateOptions
 from trionode.registry.images import BlockLists
 

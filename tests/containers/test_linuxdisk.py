@@ -12,9 +12,9 @@ import pytest
 import trio
 from diskmachine import NAME, REQUEST, SIZE_GB, DiskMachine
 
-from trionode.containers.commands import CommandError
 from trionode.containers.disk import DiskError, VolumeRequest
-from trionode.containers.linuxdisk import LinuxDisk
+from trionode.containers.machine.commands import CommandError
+from trionode.containers.machine.linuxdisk import LinuxDisk
 from trionode.plans.containerdata import parse_container_data
 from trionode.plans.volumes import GB, SpaceRules
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from trionode.containers.commands import Done, ProgramMissing, SystemRun
 from trionode.containers.disk import FirewallError
-from trionode.containers.linuxfirewall import LinuxFirewall
+from trionode.containers.machine.commands import Done, ProgramMissing, SystemRun
+from trionode.containers.machine.linuxfirewall import LinuxFirewall
 from trionode.plans.privateranges import CHAIN
 
 LISTEN = """

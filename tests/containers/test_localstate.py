@@ -7,8 +7,8 @@ import trio
 from appworld import AppWorld, base
 from trio.testing import MockClock
 
-from trionode.containers.localstate import AGAIN_S, LocalState
-from trionode.containers.records import AppRecord, PartRecord
+from trionode.containers.health.localstate import AGAIN_S, LocalState
+from trionode.containers.install.records import AppRecord, PartRecord
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 

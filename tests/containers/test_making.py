@@ -9,7 +9,7 @@ import pytest
 import trio
 from appworld import ADDRESS, OWNER, AppWorld, Life, app, part
 
-from trionode.containers.appactions import AppLifecycle
+from trionode.containers.install.appactions import AppLifecycle
 from trionode.plans.createoptions import CreateOptions
 from trionode.plans.logs import LogFile, LogShipping
 

@@ -17,10 +17,10 @@ from trionode.containers.engine import (
     EngineUnreachable,
     NotFound,
 )
-from trionode.containers.memory import MemoryEngine
-from trionode.containers.memory_events import QUEUE_EVENTS
-from trionode.containers.memory_faults import ACTIONS_KEPT
-from trionode.containers.memory_objects import LINES_KEPT, RegistryImage, familiar, repository_of
+from trionode.containers.memory.engine import MemoryEngine
+from trionode.containers.memory.events import QUEUE_EVENTS
+from trionode.containers.memory.faults import ACTIONS_KEPT
+from trionode.containers.memory.objects import LINES_KEPT, RegistryImage, familiar, repository_of
 from trionode.plans.networks import Subnet
 from trionode.runtime.clock import VirtualClock
 

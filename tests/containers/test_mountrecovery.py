@@ -9,7 +9,7 @@ from hostworld import HostWorld
 from trio.testing import MockClock
 
 from trionode.containers.disk import VolumeRequest
-from trionode.containers.tampering import TAMPERING
+from trionode.containers.health.tampering import TAMPERING
 
 CORE = "fluxcore_base"
 

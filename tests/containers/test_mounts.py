@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from trionode.containers.mounts import at, below, data_mounts, is_hidden, last_mounted_ms, loops, read_table
+from trionode.containers.machine.mounts import (
+    at,
+    below,
+    data_mounts,
+    is_hidden,
+    last_mounted_ms,
+    loops,
+    read_table,
+)
 
 TABLE = r"""
 20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro

@@ -7,8 +7,8 @@ import pytest
 import trio
 from appworld import AppWorld, base
 
-from trionode.containers.appactions import AppLifecycle
-from trionode.containers.nodeside import REMOVALS_KEPT, REMOVED, InstallNews
+from trionode.containers.install.appactions import AppLifecycle
+from trionode.containers.node.nodeside import REMOVALS_KEPT, REMOVED, InstallNews
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 

@@ -10,9 +10,9 @@ from trio.testing import MockClock
 
 from trionode.config.tree import ResourceSettings, ServicesSettings
 from trionode.containers.engine import ContainerRow, EngineInfo, EngineUnreachable
-from trionode.containers.geolocation import FixedLocator, HttpLocator, Located, read_location
-from trionode.containers.nodeview import NodeUnknown, NodeView
-from trionode.containers.outside import OutsideError
+from trionode.containers.node.geolocation import FixedLocator, HttpLocator, Located, read_location
+from trionode.containers.node.outside import OutsideError
+from trionode.containers.node.view import NodeUnknown, NodeView
 from trionode.errors import ChainError
 from trionode.lifecycle.limits import Machine
 from trionode.plans.deferrals import Kind

@@ -10,7 +10,7 @@ import trio
 from appworld import AppWorld, Life, app, base, part, shop
 
 from trionode.containers.actions import NotNow, Outcome
-from trionode.containers.imageregistry import ImageFault
+from trionode.containers.images.registry import ImageFault
 from trionode.containers.operations import Busy
 
 STEPS = 40

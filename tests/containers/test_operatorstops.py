@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trionode.containers.operatorstops import META, OperatorStops
+from trionode.containers.health.operatorstops import META, OperatorStops
 from trionode.errors import StoreError
 from trionode.hosting.port import APP_REMOVED
 from trionode.runtime.bus import EventBus

@@ -12,8 +12,8 @@ from hostworld import HostWorld, Node
 from trio.testing import MockClock
 
 from trionode.config.tree import BootSettings, MonitorSettings
+from trionode.containers.health.orphans import Orphans
 from trionode.containers.operations import Work
-from trionode.containers.orphans import Orphans
 from trionode.plans.createoptions import CreateOptions
 
 DELAY_S = 1800

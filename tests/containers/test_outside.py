@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from trionode.config.tree import ServicesSettings
-from trionode.containers.geolocation import HttpLocator
-from trionode.containers.outside import OutsideError, OutsideHttp
+from trionode.containers.node.geolocation import HttpLocator
+from trionode.containers.node.outside import OutsideError, OutsideHttp
 from trionode.sim.stub_services import OutsideServices, run_services_stub
 
 pytestmark = pytest.mark.process

@@ -13,10 +13,10 @@ from trio.testing import MockClock
 
 from trionode.appstate.source import LocationView
 from trionode.config.tree import BootSettings, PortTestSettings
-from trionode.containers.listeners import MemoryListeners
-from trionode.containers.memorydisk import MemoryFirewall
-from trionode.containers.porttest import PortCheck, PortDoor, PortTest, Witnesses
-from trionode.containers.portwatch import PortAvailability
+from trionode.containers.machine.listeners import MemoryListeners
+from trionode.containers.memory.disk import MemoryFirewall
+from trionode.containers.spawning.porttest import PortCheck, PortDoor, PortTest, Witnesses
+from trionode.containers.spawning.portwatch import PortAvailability
 from trionode.lifecycle.dos import Knock
 from trionode.plans.parts import Part, parts_of
 from trionode.runtime.bus import EventBus

@@ -9,10 +9,10 @@ from hostworld import HostWorld
 from trio.testing import MockClock
 
 from trionode.config.tree import BootSettings, MonitorSettings
-from trionode.containers.linking import Linker
-from trionode.containers.orphans import Orphans
+from trionode.containers.health.linking import Linker
+from trionode.containers.health.orphans import Orphans
+from trionode.containers.health.prunes import Pruner
 from trionode.containers.present import Planner
-from trionode.containers.prunes import Pruner
 from trionode.plans.createoptions import CreateOptions
 
 

@@ -12,7 +12,7 @@ from hostworld import HostWorld, Node
 from trio.testing import MockClock
 
 from trionode.config.tree import MonitorSettings
-from trionode.containers.privateguard import PrivateGuard, guard_bridges
+from trionode.containers.health.privateguard import PrivateGuard, guard_bridges
 from trionode.sim.appspecs import AppPlan
 from trionode.sim.scenario import Scenario, run_scenario
 from trionode.sim.scenarios.hosting import Stage, box_of, world_plan

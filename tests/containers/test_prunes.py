@@ -8,9 +8,9 @@ from appworld import app, base, part
 from hostworld import HostWorld, Node
 from trio.testing import MockClock
 
-from trionode.containers.memory_objects import RegistryImage
+from trionode.containers.health.prunes import Pruner
+from trionode.containers.memory.objects import RegistryImage
 from trionode.containers.operations import Work
-from trionode.containers.prunes import Pruner
 from trionode.plans.createoptions import CreateOptions
 from trionode.plans.networks import Subnet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trionode.containers.records import KEY, AppRecord, InstallRecords, PartRecord
+from trionode.containers.install.records import KEY, AppRecord, InstallRecords, PartRecord
 from trionode.errors import StoreError
 from trionode.store.localapps import MemoryLocalApps
 

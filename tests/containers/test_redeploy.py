@@ -9,8 +9,8 @@ import pytest
 import trio
 from appworld import ADDRESS, AppWorld, Life, app, part, settled, shop
 
-from trionode.containers.appactions import HELD
-from trionode.containers.imageregistry import ImageFault
+from trionode.containers.images.registry import ImageFault
+from trionode.containers.install.appactions import HELD
 from trionode.lifecycle.limits import Machine
 from trionode.plans.redeploy import Depth, PartChange, UpdatePlan, plan_update
 

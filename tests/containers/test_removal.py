@@ -6,8 +6,8 @@ import pytest
 import trio
 from appworld import AppWorld, Life, app, part, settled, shop
 
+from trionode.containers.install.records import AppRecord, PartRecord
 from trionode.containers.operations import Work
-from trionode.containers.records import AppRecord, PartRecord
 from trionode.plans import labels
 
 pytestmark = pytest.mark.trio

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 from appworld import AppWorld, base
 
-from trionode.containers.restartpolicy import RestartPolicies
+from trionode.containers.health.restartpolicy import RestartPolicies
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 

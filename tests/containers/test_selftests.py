@@ -10,9 +10,9 @@ import trio
 from appworld import AppWorld, Life, app, part, settled
 
 from trionode.containers.actions import Outcome
-from trionode.containers.appactions import AppLifecycle
-from trionode.containers.memory_objects import RegistryImage
-from trionode.containers.outside import OutsideError
+from trionode.containers.install.appactions import AppLifecycle
+from trionode.containers.memory.objects import RegistryImage
+from trionode.containers.node.outside import OutsideError
 
 pytestmark = pytest.mark.trio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trionode.containers.steps import Ladder, to_the_end
+from trionode.containers.install.steps import Ladder, to_the_end
 from trionode.errors import HostError
 
 pytestmark = pytest.mark.trio

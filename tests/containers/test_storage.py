@@ -10,7 +10,7 @@ import httpx
 import pytest
 import trio
 
-from trionode.containers.storage import HttpStorage, StorageError
+from trionode.containers.install.storage import HttpStorage, StorageError
 from trionode.runtime.clock import VirtualClock
 from trionode.wire.keys import NodeKey
 from trionode.wire.signing import verify_message

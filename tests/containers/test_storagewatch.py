@@ -11,7 +11,7 @@ from fakeactions import FakeActions
 
 from trionode.config.tree import MonitorSettings
 from trionode.containers.engine import Engine, EngineUnreachable, NotFound
-from trionode.containers.storagewatch import StorageWatch
+from trionode.containers.monitors.storage import StorageWatch
 from trionode.lifecycle.local import Component, InstalledApp
 from trionode.plans.rootsize import ROOT_BYTES, RootVerdict, judge_root
 from trionode.runtime.counters import Counters

@@ -8,8 +8,8 @@ import trio.testing
 from fakeactions import FakeActions
 
 from trionode.config.tree import ExplorerSettings, InstallerSettings
+from trionode.containers.monitors.surplus import BLOCK, SurplusWatch
 from trionode.containers.operations import Operation, Work
-from trionode.containers.surplus import BLOCK, SurplusWatch
 from trionode.plans.spawnneeds import Instance
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from trionode.containers.engine import ContainerRow, EngineEvent
-from trionode.containers.memory import MemoryEngine
-from trionode.containers.memory_objects import RegistryImage
+from trionode.containers.memory.engine import MemoryEngine
+from trionode.containers.memory.objects import RegistryImage
 from trionode.containers.table import Change, ContainerTable, Ending
 from trionode.plans.createoptions import CreateOptions
 from trionode.plans.labels import OWNER

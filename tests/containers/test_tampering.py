@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trionode.containers.tampering import KEPT, TamperingLog
+from trionode.containers.health.tampering import KEPT, TamperingLog
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trionode.containers import testedports
-from trionode.containers.testedports import META
+from trionode.containers.spawning import testedports
+from trionode.containers.spawning.testedports import META
 from trionode.store.localapps import LOCAL_META, MemoryLocalApps
 
 

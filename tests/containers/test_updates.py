@@ -12,8 +12,8 @@ import trio.testing
 
 from trionode.config.tree import ExplorerSettings, InstallerSettings
 from trionode.containers.actions import Outcome, Spec
-from trionode.containers.surplus import BLOCK
-from trionode.containers.updates import SpecUpdates
+from trionode.containers.monitors.surplus import BLOCK
+from trionode.containers.monitors.updates import SpecUpdates
 from trionode.plans.redeploy import Depth, UpdatePlan
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters

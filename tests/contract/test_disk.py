@@ -17,7 +17,7 @@ from diskmachine import NAME, REQUEST, SIZE_GB
 from trio.testing import wait_all_tasks_blocked
 
 from trionode.containers.disk import CREATE_STEPS, REMOVE_STEPS, Disk, DiskError, VolumeRequest, VolumeState
-from trionode.containers.memorydisk import MemoryDisk
+from trionode.containers.memory.disk import MemoryDisk
 from trionode.plans.volumes import GB, SpaceRules
 
 KILLS = [

@@ -15,18 +15,18 @@ import trio
 
 from trionode.config.tree import InstallerSettings, ResourceSettings
 from trionode.containers.actions import Spec
-from trionode.containers.appactions import AppLifecycle
-from trionode.containers.imageregistry import ImageFault
-from trionode.containers.imageregistry_memory import MemoryImageRegistry
+from trionode.containers.health.linking import Linker
+from trionode.containers.health.prunes import Pruner
+from trionode.containers.images.memory import MemoryImageRegistry
+from trionode.containers.images.registry import ImageFault
+from trionode.containers.install.appactions import AppLifecycle
+from trionode.containers.install.records import InstallRecords
+from trionode.containers.install.workbench import NoSecrets, Workbench
 from trionode.containers.installedapps import InstalledApps
-from trionode.containers.lifecycleports import NoSecrets, Workbench
-from trionode.containers.linking import Linker
-from trionode.containers.memory import MemoryEngine
-from trionode.containers.memory_objects import RegistryImage
-from trionode.containers.memorydisk import MemoryDisk, MemoryFirewall
+from trionode.containers.memory.disk import MemoryDisk, MemoryFirewall
+from trionode.containers.memory.engine import MemoryEngine
+from trionode.containers.memory.objects import RegistryImage
 from trionode.containers.operations import Operations
-from trionode.containers.prunes import Pruner
-from trionode.containers.records import InstallRecords
 from trionode.errors import HostError
 from trionode.lifecycle.limits import Machine
 from trionode.plans.environment import Fetched

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import trio
 
-from trionode.containers.bootmounts import CrontabMounts
-from trionode.containers.commands import CommandError, Done, Run, SystemRun
 from trionode.containers.disk import VolumeRequest
-from trionode.containers.linuxdisk import LinuxDisk
+from trionode.containers.machine.bootmounts import CrontabMounts
+from trionode.containers.machine.commands import CommandError, Done, Run, SystemRun
+from trionode.containers.machine.linuxdisk import LinuxDisk
 from trionode.plans.containerdata import parse_container_data
 from trionode.plans.volumes import SpaceRules
 

@@ -18,10 +18,10 @@ from dockerengine import DockerEngine, TestEngine
 from imageregistry import TestRegistry
 from mongoserver import free_port
 
-from trionode.containers.docker import open_docker
+from trionode.containers.docker.engine import open_docker
 from trionode.containers.engine import Engine, LogLine
-from trionode.containers.memory import MemoryEngine
-from trionode.containers.memory_objects import RegistryImage
+from trionode.containers.memory.engine import MemoryEngine
+from trionode.containers.memory.objects import RegistryImage
 from trionode.plans.createoptions import CreateOptions
 
 APP = "contractapp"

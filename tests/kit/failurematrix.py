@@ -16,7 +16,7 @@ from appworld import AppWorld, Life, settled, shop
 
 from trionode.containers.disk import CREATE_STEPS
 from trionode.containers.engine import Conflict
-from trionode.containers.imageregistry import ImageFault
+from trionode.containers.images.registry import ImageFault
 
 NEVER_S = 1e7
 """Longer than any limit."""

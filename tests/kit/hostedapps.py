@@ -8,18 +8,18 @@ from typing import Any
 import trio
 
 from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
-from trionode.containers.geolocation import Located
+from trionode.containers.health.operatorstops import OperatorStops
+from trionode.containers.health.tampering import TamperingLog
 from trionode.containers.installedapps import InstalledApps
-from trionode.containers.memory import MemoryEngine
-from trionode.containers.memory_objects import RegistryImage
-from trionode.containers.memorydisk import MemoryDisk
-from trionode.containers.nodeside import InstallNews
+from trionode.containers.memory.disk import MemoryDisk
+from trionode.containers.memory.engine import MemoryEngine
+from trionode.containers.memory.objects import RegistryImage
+from trionode.containers.node.geolocation import Located
+from trionode.containers.node.nodeside import InstallNews
 from trionode.containers.operations import Operations, Work
-from trionode.containers.operatorstops import OperatorStops
-from trionode.containers.portwatch import PortStatus
 from trionode.containers.present import PlannedAction
-from trionode.containers.spawner import SpawnerStatus
-from trionode.containers.tampering import TamperingLog
+from trionode.containers.spawning.portwatch import PortStatus
+from trionode.containers.spawning.spawner import SpawnerStatus
 from trionode.hosting.port import RunningApp
 from trionode.lifecycle.names import container_name
 from trionode.plans.crashes import Crashes

@@ -15,12 +15,12 @@ from appworld import AppWorld, Life
 from trionode.config.tree import BootSettings, HostingSettings, InstallerSettings, MonitorSettings
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
-from trionode.containers.healthwatch import HealthTimes, HealthView, HealthWatch
+from trionode.containers.health.linking import Linker
+from trionode.containers.health.mountrecovery import MountRecovery
+from trionode.containers.health.operatorstops import OperatorStops
+from trionode.containers.health.tampering import TamperingLog
+from trionode.containers.health.watch import HealthTimes, HealthView, HealthWatch
 from trionode.containers.host import EngineHost
-from trionode.containers.linking import Linker
-from trionode.containers.mountrecovery import MountRecovery
-from trionode.containers.operatorstops import OperatorStops
-from trionode.containers.tampering import TamperingLog
 from trionode.runtime.bus import Event, EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters

@@ -28,7 +28,7 @@ from failurematrix import (
 )
 
 from trionode.containers.actions import Outcome
-from trionode.containers.imageregistry import ImageFault
+from trionode.containers.images.registry import ImageFault
 
 Do = Callable[[Life], Awaitable[Outcome]]
 

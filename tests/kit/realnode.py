@@ -10,12 +10,12 @@ import msgspec
 import trio
 from hostworld import HostWorld, Node
 
-from trionode.containers.appactions import AppLifecycle
-from trionode.containers.docker import open_docker
-from trionode.containers.imageregistry_http import open_image_registry
-from trionode.containers.linking import Linker
-from trionode.containers.linuxfirewall import LinuxFirewall
-from trionode.containers.prunes import Pruner
+from trionode.containers.docker.engine import open_docker
+from trionode.containers.health.linking import Linker
+from trionode.containers.health.prunes import Pruner
+from trionode.containers.images.http import open_image_registry
+from trionode.containers.install.appactions import AppLifecycle
+from trionode.containers.machine.linuxfirewall import LinuxFirewall
 from trionode.runtime.clock import SystemClock
 from trionode.runtime.counters import Counters
 

@@ -44,7 +44,7 @@ def test_nodes_that_do_not_mind_each_other_take_too_many(monkeypatch: pytest.Mon
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr("trionode.plans.spawn._Round.claim", hasty)
-    monkeypatch.setattr("trionode.containers.spawnworld.SpawnWorld.remove_own", keep)
+    monkeypatch.setattr("trionode.containers.spawning.world.SpawnWorld.remove_own", keep)
     with pytest.raises(RunFailed, match=r"runs \d times since 420 s"):
         run_scenario(SCENARIOS["crowd"], seed=3, nodes=8)
 

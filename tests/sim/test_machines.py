@@ -13,9 +13,9 @@ from trionode.config.tree import Settings
 from trionode.containers.composition import ContainerSeams
 from trionode.containers.disk import DiskError, FirewallError, VolumeRequest
 from trionode.containers.engine import EngineError, EngineUnreachable
-from trionode.containers.geolocation import HttpLocator
-from trionode.containers.imageregistry import ImageError, ImageFault
-from trionode.containers.outside import OutsideError
+from trionode.containers.images.registry import ImageError, ImageFault
+from trionode.containers.node.geolocation import HttpLocator
+from trionode.containers.node.outside import OutsideError
 from trionode.errors import StoreError
 from trionode.plans.networks import Subnet
 from trionode.registry.rows import CurrentSpec
@@ -252,7 +252,7 @@ def test_without_health_watch_containers_stay_down(monkeypatch: pytest.MonkeyPat
         await trio.lowlevel.checkpoint()
         return float("inf")
 
-    monkeypatch.setattr("trionode.containers.healthwatch.HealthWatch._look", idle)
+    monkeypatch.setattr("trionode.containers.health.watch.HealthWatch._look", idle)
     with pytest.raises(RunFailed, match="up again after a removal by hand"):
         run_scenario(SCENARIOS["suite-23"], seed=20)
 
@@ -261,6 +261,6 @@ def test_a_network_that_is_left_behind_is_noticed(monkeypatch: pytest.MonkeyPatc
     async def nothing(*_: object, **__: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("trionode.containers.uninstaller.Uninstaller._network", nothing)
+    monkeypatch.setattr("trionode.containers.install.uninstaller.Uninstaller._network", nothing)
     with pytest.raises(RunFailed, match="network fluxDockerNetwork_shop is left over"):
         run_scenario(SCENARIOS["removals"], seed=20)

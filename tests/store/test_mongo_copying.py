@@ -37,7 +37,9 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     async def work() -> None:
         async with open_stores(StoreSettings(url=url), tmp_path) as stores:
-            await fill(Side("", stores.events, stores.registry, stores.local), nodes=60, payments=1300, messages=1200)
+            await fill(
+                Side("", stores.events, stores.registry, stores.local), nodes=60, payments=1300, messages=1200
+            )
 
     trio.run(work)
     return url

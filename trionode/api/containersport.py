@@ -13,13 +13,13 @@ from trionode.config.tree import ResourceSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.disk import Disk
 from trionode.containers.engine import Engine
-from trionode.containers.geolocation import Located
-from trionode.containers.nodeside import Removal
+from trionode.containers.health.tampering import TamperingEvent
+from trionode.containers.node.geolocation import Located
+from trionode.containers.node.nodeside import Removal
 from trionode.containers.operations import Operations
-from trionode.containers.portwatch import PortStatus
 from trionode.containers.present import PlannedAction
-from trionode.containers.spawner import SpawnerStatus
-from trionode.containers.tampering import TamperingEvent
+from trionode.containers.spawning.portwatch import PortStatus
+from trionode.containers.spawning.spawner import SpawnerStatus
 from trionode.hosting.port import AppHost
 from trionode.lifecycle.local import InstalledApp
 from trionode.plans.crashes import Crashes
@@ -59,7 +59,7 @@ class InstalledPort(Protocol):
 
 
 class StopsPort(Protocol):
-    """Components an operator stopped, which nothing starts by itself (`containers.operatorstops`)."""
+    """Components an operator stopped, which nothing starts by itself (`containers.health.operatorstops`)."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -74,7 +74,7 @@ class StopsPort(Protocol):
 
 
 class ListsPort(Protocol):
-    """The block lists in force (`containers.imagecompliance`)."""
+    """The block lists in force (`containers.monitors.imagecompliance`)."""
 
     async def lists(self) -> BlockLists:
         """Raises HostError while they are not known."""
@@ -82,7 +82,7 @@ class ListsPort(Protocol):
 
 
 class TamperingPort(Protocol):
-    """Signs that somebody else had a hand in the apps here (`containers.tampering.TamperingLog`)."""
+    """Signs that somebody else had a hand in the apps here (`containers.health.tampering.TamperingLog`)."""
 
     def events(self, app: str | None = None) -> Sequence[TamperingEvent]:
         """The last ones, newest first."""
@@ -90,7 +90,7 @@ class TamperingPort(Protocol):
 
 
 class HealthPort(Protocol):
-    """Who looks after the containers (`containers.healthwatch.HealthWatch`)."""
+    """Who looks after the containers (`containers.health.watch.HealthWatch`)."""
 
     @property
     def crashes(self) -> Mapping[str, Crashes]:
@@ -99,7 +99,7 @@ class HealthPort(Protocol):
 
 
 class NewsPort(Protocol):
-    """What was done to apps here (`containers.nodeside.InstallNews`)."""
+    """What was done to apps here (`containers.node.nodeside.InstallNews`)."""
 
     @property
     def removals(self) -> Sequence[Removal]:
@@ -108,7 +108,7 @@ class NewsPort(Protocol):
 
 
 class SpecsPort(Protocol):
-    """Opens encrypted specifications, where this node can (`containers.hosted.KnownSpecs`)."""
+    """Opens encrypted specifications, where this node can (`containers.monitors.hosted.KnownSpecs`)."""
 
     async def opened(self, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """With `hash` and `height` as given, everything in clear; None when that cannot be done."""
@@ -116,7 +116,7 @@ class SpecsPort(Protocol):
 
 
 class PlacePort(Protocol):
-    """What this node is (`containers.nodeview.NodeView`)."""
+    """What this node is (`containers.node.view.NodeView`)."""
 
     @property
     def located(self) -> Located | None:
@@ -125,21 +125,21 @@ class PlacePort(Protocol):
 
 
 class SpawnerPort(Protocol):
-    """`containers.spawner.Spawner`."""
+    """`containers.spawning.spawner.Spawner`."""
 
     @property
     def status(self) -> SpawnerStatus: ...
 
 
 class PortTestsPort(Protocol):
-    """`containers.portwatch.PortAvailability`."""
+    """`containers.spawning.portwatch.PortAvailability`."""
 
     @property
     def status(self) -> PortStatus: ...
 
 
 class SpawningPort(Protocol):
-    """Choosing apps and testing ports (`containers.spawning.Spawning`)."""
+    """Choosing apps and testing ports (`containers.spawning.composition.Spawning`)."""
 
     @property
     def spawner(self) -> SpawnerPort: ...

@@ -10,7 +10,7 @@ from trionode.cli.doctor_machine import listening_ports, proc_tables, some
 from trionode.cli.doctor_patient import Patient
 from trionode.cli.doctor_report import Finding, fail, ok, skip, warn
 from trionode.cli.render import size
-from trionode.containers.docker import open_docker
+from trionode.containers.docker.engine import open_docker
 from trionode.containers.engine import ContainerRow, Engine, EngineError, EngineInfo
 from trionode.lifecycle.names import is_app_container
 from trionode.registry.constants import Constants

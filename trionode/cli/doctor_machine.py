@@ -17,7 +17,7 @@ from trionode.cli.doctor_report import Finding, fail, failed_by, ok, skip, warn
 from trionode.cli.preflight import check_data_dir, check_port
 from trionode.cli.render import size
 from trionode.config.paths import data_dir
-from trionode.containers.imagefiles import ImageFiles
+from trionode.containers.machine.imagefiles import ImageFiles
 from trionode.errors import StartupError
 from trionode.plans.volumes import GB, place_for, reserve_gb, space_rules
 from trionode.store.open import FILE_NAME, LOCAL_FILE_NAME, REGISTRY_FILE_NAME, is_mongo

@@ -1,7 +1,7 @@
 """What can be done to an app, as a port: API, spawner, health and monitors ask for it here.
 
-`containers.installer`, `containers.uninstaller` and `containers.redeployer` stand behind it, composed as
-`containers.appactions.AppLifecycle` (docs/spec/lifecycle.md §12, §15, §16).
+`containers.install.appactions.AppLifecycle` stands behind it, made of installer, uninstaller and redeployer
+(docs/spec/lifecycle.md §12, §15, §16).
 """
 
 from __future__ import annotations

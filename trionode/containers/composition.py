@@ -15,39 +15,39 @@ from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
-from trionode.containers.announcements import Announcements
-from trionode.containers.appactions import AppLifecycle
-from trionode.containers.bursts import CpuBursts
 from trionode.containers.disk import Disk, Firewall
-from trionode.containers.electionwatch import Electorate
 from trionode.containers.engine import Engine
-from trionode.containers.expiry import ExpiredApps
-from trionode.containers.geolocation import HttpLocator, Locator
-from trionode.containers.healthwatch import HealthTimes, HealthView, HealthWatch
+from trionode.containers.health.linking import Linker
+from trionode.containers.health.localstate import LocalState
+from trionode.containers.health.mountrecovery import MountRecovery
+from trionode.containers.health.operatorstops import OperatorStops
+from trionode.containers.health.orphans import Orphans
+from trionode.containers.health.privateguard import PrivateGuard
+from trionode.containers.health.prunes import Pruner
+from trionode.containers.health.tampering import TamperingLog
+from trionode.containers.health.watch import HealthTimes, HealthView, HealthWatch
 from trionode.containers.host import EngineHost
-from trionode.containers.hosted import Hosted, KnownSpecs
-from trionode.containers.imagecompliance import BlockedImages
-from trionode.containers.imageregistry import ImageRegistry
+from trionode.containers.images.logins import Logins
+from trionode.containers.images.registry import ImageRegistry
+from trionode.containers.install.appactions import AppLifecycle
+from trionode.containers.install.bursts import CpuBursts
+from trionode.containers.install.records import InstallRecords
+from trionode.containers.install.workbench import NoSecrets, Secrets, Storage, Workbench
 from trionode.containers.installedapps import InstalledApps
-from trionode.containers.lifecycleports import NoSecrets, Secrets, Storage, Workbench
-from trionode.containers.linking import Linker
-from trionode.containers.listeners import Listeners
-from trionode.containers.localstate import LocalState
-from trionode.containers.logins import Logins
-from trionode.containers.monitoring import Monitoring, MonitorParts
-from trionode.containers.mountrecovery import MountRecovery
-from trionode.containers.nodeside import InstallNews, OwnRows, ever_known_in
-from trionode.containers.nodeview import NodeView
+from trionode.containers.machine.listeners import Listeners
+from trionode.containers.monitors.composition import Monitoring, MonitorParts
+from trionode.containers.monitors.election import Electorate
+from trionode.containers.monitors.expiry import ExpiredApps
+from trionode.containers.monitors.hosted import Hosted, KnownSpecs
+from trionode.containers.monitors.imagecompliance import BlockedImages
+from trionode.containers.node.geolocation import HttpLocator, Locator
+from trionode.containers.node.nodeside import InstallNews, OwnRows, ever_known_in
+from trionode.containers.node.outside import JsonSource
+from trionode.containers.node.view import NodeView
 from trionode.containers.operations import Operations
-from trionode.containers.operatorstops import OperatorStops
-from trionode.containers.orphans import Orphans
-from trionode.containers.outside import JsonSource
 from trionode.containers.present import PlannedAction, Planner
-from trionode.containers.privateguard import PrivateGuard
-from trionode.containers.prunes import Pruner
-from trionode.containers.records import InstallRecords
-from trionode.containers.spawning import Spawning, SpawningParts
-from trionode.containers.tampering import TamperingLog
+from trionode.containers.spawning.announcements import Announcements
+from trionode.containers.spawning.composition import Spawning, SpawningParts
 from trionode.hosting.ownmessages import Broadcaster
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock

@@ -1,7 +1,7 @@
 """The machine under the containers as a port: volumes on files, mounts, firewall.
 
-Facts: docs/spec/lifecycle.md §12, §13, §18. Implementations: `containers.linuxdisk.LinuxDisk`,
-`containers.memorydisk.MemoryDisk`. A volume is a file with an ext4 file system, loop-mounted on
+Facts: docs/spec/lifecycle.md §12, §13, §18. Implementations: `containers.machine.linuxdisk.LinuxDisk`,
+`containers.memory.disk.MemoryDisk`. A volume is a file with an ext4 file system, loop-mounted on
 `APPS_DIR/<container name>`, and mounted again after a reboot.
 `name` is always the container name (`fluxweb_shop`). Methods raise DiskError or FirewallError.
 """

@@ -1,7 +1,8 @@
 """The container engine as a port, in our words (docs/spec/lifecycle.md §13).
 
-Implementations: `containers.docker` (aiodocker), `containers.memory` (simulator, tests). Names of containers
-have no leading slash. Every method raises EngineError: NotFound, Conflict, EngineUnreachable, or itself.
+Implementations: `containers.docker.engine` (aiodocker), `containers.memory.engine` (simulator, tests). Names
+of containers have no leading slash. Every method raises EngineError: NotFound, Conflict, EngineUnreachable,
+or itself.
 There are no time limits in here: whoever waits sets them; a cancelled call may or may not have taken effect.
 """
 

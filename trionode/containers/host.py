@@ -51,7 +51,7 @@ class LocalTable(Protocol):
 
 
 class Volumes(Protocol):
-    """Sees to it that what a container mounts is there (`containers.mountrecovery.MountRecovery`)."""
+    """Sees to it that what a container mounts is there (`containers.health.mountrecovery.MountRecovery`)."""
 
     async def ensure(self, container: str) -> None:
         """Mount the volumes of the app of this container, as far as they are not. Raises DiskError."""
@@ -59,7 +59,7 @@ class Volumes(Protocol):
 
 
 class Links(Protocol):
-    """Connects linked apps (`containers.linking.Linker`)."""
+    """Connects linked apps (`containers.health.linking.Linker`)."""
 
     async def sweep(self) -> None: ...
 

@@ -39,14 +39,14 @@ async def open_seams(
     import httpx
 
     from trionode.chain.enterprise import BenchOpener
-    from trionode.containers.docker import open_docker
-    from trionode.containers.electorate import HttpElectorate
-    from trionode.containers.imageregistry_http import open_image_registry
-    from trionode.containers.linuxdisk import LinuxDisk
-    from trionode.containers.linuxfirewall import LinuxFirewall
-    from trionode.containers.listeners import TcpListeners
-    from trionode.containers.outside import OutsideHttp
-    from trionode.containers.storage import HttpStorage
+    from trionode.containers.docker.engine import open_docker
+    from trionode.containers.images.http import open_image_registry
+    from trionode.containers.install.storage import HttpStorage
+    from trionode.containers.machine.linuxdisk import LinuxDisk
+    from trionode.containers.machine.linuxfirewall import LinuxFirewall
+    from trionode.containers.machine.listeners import TcpListeners
+    from trionode.containers.monitors.electorate import HttpElectorate
+    from trionode.containers.node.outside import OutsideHttp
     from trionode.plans.volumes import space_rules
 
     async with AsyncExitStack() as stack:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trionode.containers.porttest import TEST_APP
-from trionode.containers.records import InstallRecords
+from trionode.containers.install.records import InstallRecords
+from trionode.containers.spawning.porttest import TEST_APP
 from trionode.plans.networks import network_name
 from trionode.sim.appspecs import AppPlan
 from trionode.sim.machines import ContainerMachine

@@ -13,9 +13,9 @@ import httpx
 import msgspec
 import trio
 
-from trionode.containers.imageregistry import ImageFault
-from trionode.containers.imageregistry_memory import EVERYTHING, MemoryImageRegistry
-from trionode.containers.memory_objects import RegistryImage
+from trionode.containers.images.memory import EVERYTHING, MemoryImageRegistry
+from trionode.containers.images.registry import ImageFault
+from trionode.containers.memory.objects import RegistryImage
 
 MANAGER_HOST = "fdm-"
 ANSWER_S = 0.05

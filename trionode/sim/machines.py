@@ -16,13 +16,13 @@ from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.containers.composition import ContainerSeams
 from trionode.containers.disk import REMOVE_STEPS
-from trionode.containers.electorate import HttpElectorate
 from trionode.containers.engine import EngineInfo
-from trionode.containers.listeners import MemoryListeners
-from trionode.containers.memory import DEFAULT_INFO, MemoryEngine
-from trionode.containers.memorydisk import MemoryDisk, MemoryFirewall
-from trionode.containers.outside import OutsideHttp
-from trionode.containers.storage import HttpStorage
+from trionode.containers.install.storage import HttpStorage
+from trionode.containers.machine.listeners import MemoryListeners
+from trionode.containers.memory.disk import MemoryDisk, MemoryFirewall
+from trionode.containers.memory.engine import DEFAULT_INFO, MemoryEngine
+from trionode.containers.monitors.electorate import HttpElectorate
+from trionode.containers.node.outside import OutsideHttp
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.sim.chainanswers import HARDWARE

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 import trio
 
 from trionode.chain.explorer import Explorer
-from trionode.containers.electorate import RUNNING_PATH
+from trionode.containers.monitors.electorate import RUNNING_PATH
 from trionode.registry.rows import PermanentRow
 from trionode.sim.network import VirtualNetwork
 from trionode.store.registry_port import RegistryStore

@@ -17,7 +17,7 @@ from engineapi import EngineApi
 from engineworld import APP, STEADY, docker_world, options
 from imageregistry import TestRegistry, start_registry
 
-from trionode.containers.docker import DockerEngine, open_docker
+from trionode.containers.docker.engine import DockerEngine, open_docker
 from trionode.containers.engine import Credentials, EngineError, EngineEvent, EngineUnreachable
 
 pytestmark = pytest.mark.trio

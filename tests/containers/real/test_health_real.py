@@ -19,8 +19,8 @@ from leaks import LeakWatch
 from realnode import real_node
 
 from trionode.containers.engine import EngineError
+from trionode.containers.health.tampering import TAMPERING
 from trionode.containers.host import CONTAINER_CHANGED
-from trionode.containers.tampering import TAMPERING
 
 pytestmark = pytest.mark.trio
 

@@ -11,8 +11,8 @@ from imageregistry import TestRegistry, start_registry
 from leaks import LeakWatch
 
 from trionode.containers.engine import Credentials
-from trionode.containers.imageregistry import ImageError, ImageFault
-from trionode.containers.imageregistry_http import open_image_registry
+from trionode.containers.images.http import open_image_registry
+from trionode.containers.images.registry import ImageError, ImageFault
 
 pytestmark = pytest.mark.trio
 

@@ -22,13 +22,13 @@ from engineapi import EngineApi
 from imageregistry import TestRegistry
 from leaks import LeakWatch
 
-from trionode.containers.appactions import AppLifecycle
-from trionode.containers.docker import open_docker
+from trionode.containers.docker.engine import open_docker
 from trionode.containers.engine import Engine
-from trionode.containers.imageregistry_http import open_image_registry
-from trionode.containers.linking import Linker
-from trionode.containers.linuxfirewall import LinuxFirewall
-from trionode.containers.prunes import Pruner
+from trionode.containers.health.linking import Linker
+from trionode.containers.health.prunes import Pruner
+from trionode.containers.images.http import open_image_registry
+from trionode.containers.install.appactions import AppLifecycle
+from trionode.containers.machine.linuxfirewall import LinuxFirewall
 from trionode.runtime.counters import Counters
 
 pytestmark = pytest.mark.trio

@@ -23,7 +23,7 @@ from engineapi import EngineApi
 from imageregistry import TestRegistry
 from leaks import LeakWatch
 
-from trionode.containers.linuxfirewall import LinuxFirewall
+from trionode.containers.machine.linuxfirewall import LinuxFirewall
 from trionode.devnet import registering
 from trionode.devnet.layout import NodePlace
 from trionode.devnet.network import LocalNetwork, local_network

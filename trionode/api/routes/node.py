@@ -24,7 +24,7 @@ from trionode.api.route import (
 )
 from trionode.api.routes.containers import resources_document, running_documents, usage_document
 from trionode.chain.port import ChainRpc
-from trionode.containers.geolocation import Located
+from trionode.containers.node.geolocation import Located
 from trionode.errors import ChainError
 
 DAY_S = 86_400

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import trio
 
-from trionode.containers.imageregistry import ImageFault
+from trionode.containers.images.registry import ImageFault
 from trionode.sim.appspecs import AppPlan, PartPlan
 from trionode.sim.machines import Hardware
 from trionode.sim.node import SimNode

@@ -1,0 +1,1 @@
+"""What keeps installed apps as they should be: containers, mounts, links, leftovers."""

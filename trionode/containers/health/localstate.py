@@ -1,0 +1,56 @@
+"""LocalState: reads what is installed here before anything else starts, and ends what was left half done.
+
+Facts: docs/spec/lifecycle.md §12, §15. An operation that a sudden death interrupted is undone as soon as the
+engine answers; until then its app counts as installed as far as it got.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from trionode.containers.actions import Outcome
+from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
+from trionode.runtime.logs import get_logger
+
+AGAIN_S = 600.0
+"""What could not be undone is tried again after this."""
+
+log = get_logger("containers.local")
+
+
+class Recovering(Protocol):
+    """`containers.install.appactions.AppLifecycle`."""
+
+    async def load(self) -> None: ...
+
+    async def recover(self) -> tuple[Outcome, ...]: ...
+
+
+class LocalState:
+    """Service "local apps": ready when the local table is in memory."""
+
+    name = "local apps"
+
+    def __init__(self, actions: Recovering, engine_ready: Gate, counters: Counters) -> None:
+        self._actions = actions
+        self._engine_ready = engine_ready
+        self._counters = counters
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Load, then recover until nothing is left half done, and then only rest."""
+        await self._actions.load()
+        task_status.started()
+        while True:
+            await self._engine_ready.wait()
+            outcomes = await self._actions.recover()
+            failed = [outcome.problem for outcome in outcomes if not outcome.ok]
+            for outcome in outcomes:
+                self._counters.add(f"containers.recovered.{'ok' if outcome.ok else 'failed'}")
+            if not failed:
+                break
+            log.error("left half done", problems=failed)
+            await trio.sleep(AGAIN_S)
+        await trio.sleep_forever()

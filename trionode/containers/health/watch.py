@@ -1,0 +1,278 @@
+"""HealthWatch: containers that should run, run (docs/spec/lifecycle.md §9).
+
+What the engine host sees wakes it: a container that ended by itself, vanished or became unhealthy is seen to
+at once. A slow pass in the rhythm of the announcements is the rest: what somebody else stopped is started
+when two passes have seen it so. `plans.health` decides; one task for each app carries the decisions out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import trio
+
+from trionode.config.tree import MonitorSettings
+from trionode.containers.actions import AppActions
+from trionode.containers.disk import Disk, DiskError
+from trionode.containers.engine import Engine
+from trionode.containers.health.endings import Endings
+from trionode.containers.health.healing import Healer, Host
+from trionode.containers.health.tampering import TamperingLog
+from trionode.containers.host import CONTAINER_CHANGED, ENGINE_BACK
+from trionode.containers.operations import Operations
+from trionode.containers.table import ALIVE, Change
+from trionode.lifecycle.local import RUNNING, InstalledApp
+from trionode.lifecycle.names import container_name
+from trionode.plans.crashes import Crashes
+from trionode.plans.health import (
+    HealthAction,
+    HealthFacts,
+    Leave,
+    Recreate,
+    Remember,
+    StartContainer,
+    plan_health,
+)
+from trionode.runtime.bus import EventBus, Subscription
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
+from trionode.runtime.logs import get_logger
+
+SETTLE_S = 0.2
+"""After a change: the engine may not have said yet that somebody asked for it, or may have more to say."""
+APPS_AT_A_TIME = 8
+AGAIN_S = 60.0
+"""After engine, disk or another app's operation stood in the way, the next try comes this much later."""
+UNHEARD_S = 5.0
+"""What was started is waited for this long to be heard of, before it is started again."""
+NEWS_BUFFER = 4096
+"""Changes not taken yet; beyond them the oldest are lost, and the ends of containers count as unseen."""
+
+log = get_logger("containers.health")
+
+
+class Stops(Protocol):
+    """Components stopped on purpose (`containers.health.operatorstops.OperatorStops`)."""
+
+    @property
+    def names(self) -> frozenset[str]: ...
+
+
+class HealthTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """`interval_s`: between slow passes. `start_limit_s`: longest wait for one start or stop."""
+
+    interval_s: float
+    stop_grace_s: float
+    start_limit_s: float
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of apps besides the engine.
+
+    `known(app)`: there is a specification in force. `since_ms(app)`: start in our own location row.
+    `departing()`: the machine goes down, nothing is started any more.
+    """
+
+    known: Callable[[str], bool]
+    since_ms: Callable[[str], int | None]
+    departing: Callable[[], bool] = lambda: False
+
+
+class HealthWatch:
+    """Service "containers health". `wake` listens to the operations."""
+
+    name = "containers health"
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        times: HealthTimes,
+        *,
+        host: Host,
+        engine: Engine,
+        disk: Disk,
+        actions: AppActions,
+        operations: Operations,
+        stops: Stops,
+        view: HealthView,
+        tampering: TamperingLog,
+        boot_settled: Gate,
+        bus: EventBus,
+        counters: Counters,
+        clock: WallClock,
+    ) -> None:
+        self._waits_s = settings.crash_backoff_s
+        self._interval_s = times.interval_s
+        self._host = host
+        self._disk = disk
+        self._operations = operations
+        self._stops = stops
+        self._view = view
+        self._boot_settled = boot_settled
+        self._bus = bus
+        self._counters = counters
+        self._clock = clock
+        self._endings = Endings(
+            host.installed, counters, stable_s=settings.crash_stable_s, tries=len(settings.crash_backoff_s)
+        )
+        self._healer = Healer(
+            host=host,
+            engine=engine,
+            actions=actions,
+            operations=operations,
+            endings=self._endings,
+            tampering=tampering,
+            counters=counters,
+            clock=clock,
+            put_off=self._put_off,
+            stop_grace_s=times.stop_grace_s,
+            limit_s=times.start_limit_s,
+        )
+        self._working: set[str] = set()
+        self._waiting_s: dict[str, float] = {}
+        self._woken = trio.Event()
+        self._limiter = trio.CapacityLimiter(APPS_AT_A_TIME)
+        self.last_pass_ms: int | None = None
+
+    @property
+    def crashes(self) -> Mapping[str, Crashes]:
+        """Components that ended by themselves, by identifier."""
+        return self._endings.crashes
+
+    def wake(self) -> None:
+        """Something has changed that may matter: an operation has begun or ended."""
+        self._woken.set()
+
+    async def plan(self) -> tuple[HealthAction, ...]:
+        """What a slow pass would do right now, without doing it. Raises DiskError."""
+        return plan_health(await self._facts(slow=True))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Ready at once; looks from the moment on at which boot decision and engine allow it."""
+        with self._bus.subscribe(CONTAINER_CHANGED, ENGINE_BACK, buffer=NEWS_BUFFER) as news:
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._listen, news)
+                await self._boot_settled.wait()
+                await self._host.reachable.wait()
+                await self._watch(nursery)
+
+    async def _watch(self, nursery: trio.Nursery) -> None:
+        slow_s = trio.current_time()
+        while True:
+            slow = trio.current_time() >= slow_s
+            self._woken = trio.Event()
+            due_s = await self._look(nursery, slow=slow)
+            if slow:
+                slow_s = trio.current_time() + self._interval_s
+            with trio.move_on_at(min(slow_s, due_s)):
+                await self._woken.wait()
+                await trio.sleep(SETTLE_S)
+
+    async def _listen(self, news: Subscription) -> None:
+        async for event in news:
+            if event.name == CONTAINER_CHANGED:
+                app = self._endings.learn(msgspec.convert(event.data, Change))
+                if app is not None and app not in self._working:
+                    self._waiting_s.pop(app, None)
+            else:
+                self._waiting_s.clear()
+            self._woken.set()
+
+    def _put_off(self, app: str) -> None:
+        self._waiting_s[app] = trio.current_time() + AGAIN_S
+
+    # --- one look -----------------------------------------------------------------------------
+
+    async def _look(self, nursery: trio.Nursery, *, slow: bool) -> float:
+        """Look at everything and begin what is due; when the next look is due by itself."""
+        if self._view.departing() or not self._host.reachable.is_open:
+            return trio.current_time() + AGAIN_S
+        try:
+            facts = await self._facts(slow=slow)
+        except DiskError as error:
+            self._counters.add("containers.health.failed")
+            log.error("containers not looked at", problem=error.one_line())
+            return trio.current_time() + AGAIN_S
+        actions = plan_health(facts)
+        for app, work in self._work_of(actions).items():
+            self._working.add(app)
+            nursery.start_soon(self._work, app, work)
+        if slow:
+            self._remember(actions, facts.now_ms)
+        moments_ms = (action.until_ms for action in actions if isinstance(action, Leave))
+        waits_ms = [moment - facts.now_ms for moment in moments_ms if moment and moment > facts.now_ms]
+        due_s = [trio.current_time() + wait_ms / 1000 for wait_ms in waits_ms]
+        return min([*due_s, *self._waiting_s.values()], default=math.inf)
+
+    def _work_of(self, actions: Iterable[HealthAction]) -> dict[str, list[StartContainer | Recreate]]:
+        """What is to be done, by app. Nothing is made again while an operation runs: its end wakes us."""
+        wanted = StartContainer if self._operations.is_busy else StartContainer | Recreate
+        found: dict[str, list[StartContainer | Recreate]] = {}
+        for action in actions:
+            if isinstance(action, wanted):
+                found.setdefault(action.app, []).append(action)
+        return found
+
+    def _remember(self, actions: Iterable[HealthAction], now_ms: int) -> None:
+        for action in actions:
+            if isinstance(action, Remember):
+                self._endings.sighted(action.identifier, now_ms)
+        self._endings.tidy()
+        self._counters.add("containers.health.passes")
+        self.last_pass_ms = now_ms
+
+    async def _facts(self, *, slow: bool) -> HealthFacts:
+        """From memory, but for the volumes of missing containers. Apps something is done to are left out."""
+        now_s = trio.current_time()
+        self._waiting_s = {app: until_s for app, until_s in self._waiting_s.items() if until_s > now_s}
+        taken = self._working | self._waiting_s.keys() | self._operations.names()
+        apps = [app for app in self._host.installed() if app.name not in taken]
+        table = self._host.table
+        states = {name: RUNNING if state in ALIVE else state for name, state in table.states().items()}
+        names = [part.identifier for app in apps for part in app.components]
+        missing = [name for name in names if container_name(name) not in states]
+        mounted = [name for name in missing if await self._disk.is_mounted(container_name(name))]
+        return HealthFacts(
+            apps=apps,
+            states=states,
+            known=frozenset(app.name for app in apps if self._view.known(app.name)),
+            held=self._operations.held,
+            stopped=self._stops.names,
+            since_ms=self._since_ms(apps),
+            seen_ms=self._endings.seen_ms if slow else {},
+            crashes=self._endings.crashes,
+            crash_waits_s=self._waits_s,
+            mounted=frozenset(mounted),
+            unhealthy=table.unhealthy(),
+            now_ms=self._clock.now_ms(),
+        )
+
+    def _since_ms(self, apps: Sequence[InstalledApp]) -> dict[str, int]:
+        """Asked only of apps that receive files: for the others it makes no difference."""
+        receiving = [app.name for app in apps if any("r" in part.flags for part in app.components)]
+        found = {app: self._view.since_ms(app) for app in receiving}
+        return {app: since_ms for app, since_ms in found.items() if since_ms is not None}
+
+    async def _work(self, app: str, work: Sequence[StartContainer | Recreate]) -> None:
+        """All actions of one app in order; ends early when one fails or an operation takes the app."""
+        try:
+            for action in work:
+                async with self._limiter:
+                    if self._view.departing() or app in self._operations.names():
+                        return
+                    if not await self._healer.carry_out(action):
+                        return
+            if not all(self._is_heard_to_run(action) for action in work):
+                self._waiting_s[app] = trio.current_time() + UNHEARD_S
+        finally:
+            self._working.discard(app)
+            self._woken.set()
+
+    def _is_heard_to_run(self, action: StartContainer | Recreate) -> bool:
+        entry = self._host.table.get(container_name(action.identifier))
+        return entry is not None and entry.state in ALIVE

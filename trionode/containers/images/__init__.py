@@ -1,0 +1,1 @@
+"""Image registries: what they offer, who may fetch it, and a twin in memory."""

@@ -1,0 +1,1 @@
+"""The real machine under the containers: volumes, mounts, firewall, commands."""

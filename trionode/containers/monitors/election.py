@@ -1,0 +1,228 @@
+"""Carries the election of `g:` apps out: one node runs such an app at a time (docs/spec/lifecycle.md §17).
+
+`plans.election` decides; here the domain managers and other nodes are asked, containers stopped and
+started. What one app's questions take or bring to an end concerns no other app. File sync is not managed by
+this node: the folders of its apps count as in sync, and only their rights are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+import trio
+
+from trionode.config.tree import MonitorSettings
+from trionode.containers.disk import Disk
+from trionode.containers.engine import Engine
+from trionode.containers.operations import Operations
+from trionode.errors import TrionodeError
+from trionode.lifecycle.local import RUNNING, InstalledApp
+from trionode.lifecycle.names import container_name
+from trionode.plans.election import (
+    AskManager,
+    Election,
+    ElectionFacts,
+    FolderStep,
+    Member,
+    Memory,
+    StartPrimary,
+    StopApp,
+    elect,
+    elected_component,
+    may_elect,
+)
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
+from trionode.runtime.logs import get_logger
+
+ELECTIONS_AT_A_TIME = 8
+STOP_GRACE_S = 10.0
+
+log = get_logger("containers.election")
+
+
+class Electorate(Protocol):
+    """What an election asks the world. Neither method raises; each has its own time limit."""
+
+    async def listed(self, url: str) -> Collection[str] | None:
+        """Addresses a domain manager lists, none when it knows of none; None: it did not answer."""
+        ...
+
+    async def running(self, address: str) -> Collection[str] | None:
+        """Names of the containers a node runs; None: it did not answer."""
+        ...
+
+
+class ElectedApps(Protocol):
+    """What the node knows of its own apps."""
+
+    @property
+    def own_address(self) -> str | None: ...
+
+    async def installed(self) -> Sequence[InstalledApp]:
+        """With their opened components."""
+        ...
+
+    def members(self, app: str) -> Sequence[Member]:
+        """Its location rows."""
+        ...
+
+
+class Volumes(Protocol):
+    """Sees to it that what a container mounts is there (`containers.health.mountrecovery.MountRecovery`)."""
+
+    async def ensure(self, container: str) -> None:
+        """Mount the volumes of the app of this container, as far as they are not. Raises DiskError."""
+        ...
+
+
+class ElectionWatch:
+    """Service "election". `results` are the last result of each app, for status pages.
+
+    `urls(app)`: the domain managers that answer for it. `let_alone(app)`: its operator stopped it.
+    `boot_settled`: until then the apps may still be found to belong elsewhere. `departing`: the machine
+    goes down.
+    """
+
+    name = "election"
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        *,
+        apps: ElectedApps,
+        electorate: Electorate,
+        engine: Engine,
+        disk: Disk,
+        volumes: Volumes,
+        operations: Operations,
+        boot_settled: Gate,
+        clock: WallClock,
+        counters: Counters,
+        urls: Callable[[str], Sequence[str]],
+        let_alone: Callable[[str], bool] = lambda app: False,
+        departing: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._interval_s = settings.primary_interval_s
+        self._apps = apps
+        self._electorate = electorate
+        self._engine = engine
+        self._disk = disk
+        self._volumes = volumes
+        self._operations = operations
+        self._boot_settled = boot_settled
+        self._clock = clock
+        self._counters = counters
+        self._urls = urls
+        self._let_alone = let_alone
+        self._departing = departing
+        self._memories: dict[str, Memory] = {}
+        self._limiter = trio.CapacityLimiter(ELECTIONS_AT_A_TIME)
+        self.results: dict[str, str] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """One cycle per interval; an engine that is away costs a cycle, no more."""
+        task_status.started()
+        await self._boot_settled.wait()
+        while True:
+            try:
+                await self._cycle()
+            except TrionodeError as error:
+                self._counters.add("containers.election.failed")
+                log.error("election not held", problem=error.one_line())
+            await trio.sleep(self._interval_s)
+
+    async def _cycle(self) -> None:
+        if not may_elect(busy=self._operations.is_busy, files_in_order=True):
+            return
+        apps = [app for app in await self._apps.installed() if elected_component(app.components) is not None]
+        names = {app.name for app in apps}
+        self._memories = {name: memory for name, memory in self._memories.items() if name in names}
+        self.results = {name: text for name, text in self.results.items() if name in names}
+        if not apps:
+            return
+        running = frozenset(row.name for row in await self._engine.containers() if row.state == RUNNING)
+        async with trio.open_nursery() as nursery:
+            for app in apps:
+                nursery.start_soon(self._hold, app, running)
+
+    async def _hold(self, app: InstalledApp, running: frozenset[str]) -> None:
+        async with self._limiter:
+            address = self._apps.own_address
+            if address is None or self._let_alone(app.name):
+                return
+            facts = ElectionFacts(
+                app=app.name,
+                components=app.components,
+                members=self._apps.members(app.name),
+                own_address=address,
+                running=running,
+                held=_is_held(app, self._operations.held),
+                now_ms=self._clock.now_ms(),
+            )
+            election = await self._decide(facts)
+            self._memories[app.name] = election.memory
+            self.results[app.name] = election.reason
+            await self._carry_out(election)
+
+    async def _decide(self, facts: ElectionFacts) -> Election:
+        steps = elect(facts, self._memories.get(facts.app, Memory()), self._urls(facts.app))
+        answer: Collection[str] | None = None
+        while True:
+            try:
+                need = steps.send(answer)
+            except StopIteration as done:
+                election: Election = done.value
+                return election
+            if isinstance(need, AskManager):
+                answer = await self._electorate.listed(need.url)
+            else:
+                answer = await self._electorate.running(need.address)
+
+    async def _carry_out(self, election: Election) -> None:
+        action = election.action
+        # asked again: the questions took their time
+        if action is None or self._operations.is_busy or self._departing():
+            return
+        try:
+            if isinstance(action, StopApp):
+                await self._stop(action)
+            else:
+                await self._start(action)
+        except TrionodeError as error:
+            self._counters.add("containers.election.action_failed")
+            log.error("election not carried out", app=action.app, problem=error.one_line())
+
+    async def _stop(self, action: StopApp) -> None:
+        log.warning("app stopped, another node is its primary", app=action.app, why=action.reason)
+        self._counters.add("containers.election.stopped")
+        for identifier in action.identifiers:
+            await self._engine.stop(container_name(identifier), STOP_GRACE_S)
+
+    async def _start(self, action: StartPrimary) -> None:
+        log.info("app started as primary", app=action.app, why=action.reason)
+        for step in action.steps:
+            if step.what in ("open", "restart"):
+                # never beneath its mount: what it writes there would be gone with the next mount
+                await self._volumes.ensure(container_name(step.target))
+            await self._step(step)
+        self._counters.add("containers.election.started")
+
+    async def _step(self, step: FolderStep) -> None:
+        if step.what == "open":
+            await self._disk.open_folder(step.target)
+        elif step.what == "restart":
+            container = container_name(step.target)
+            await self._engine.stop(container, STOP_GRACE_S)
+            await self._engine.start(container)
+
+
+def _is_held(app: InstalledApp, held: frozenset[str]) -> bool:
+    return app.name in held or any(part.identifier in held for part in app.components)
+
+
+def documents(results: Mapping[str, str]) -> list[dict[str, str]]:
+    """[{app, result}] by name, for status pages."""
+    return [{"app": app, "result": results[app]} for app in sorted(results)]

@@ -1,0 +1,151 @@
+"""Redeploys apps whose image was pushed anew under the same tag (docs/spec/lifecycle.md §16, image updater).
+
+The digest of the image a container was made from is held against what its registry offers now. Registries
+limit how often they are asked: there are pauses between questions, and a limit that is hit ends the cycle.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from trionode.config.tree import ImageSettings
+from trionode.containers.actions import AppActions
+from trionode.containers.engine import Credentials, Engine, EngineError, NotFound
+from trionode.containers.images.registry import ImageError, ImageFault
+from trionode.containers.operations import Busy, Operations
+from trionode.errors import TrionodeError
+from trionode.plans.parts import Part
+from trionode.runtime.bus import EventBus
+from trionode.runtime.counters import Counters
+from trionode.runtime.logs import get_logger
+
+REASON = "a new image was pushed under its tag"
+
+log = get_logger("containers.imageupdates")
+
+
+class Digests(Protocol):
+    """Asks image registries (`containers.images.registry.ImageRegistry`)."""
+
+    async def digest(self, repotag: str, credentials: Credentials | None = None) -> str:
+        """`sha256:...` of what the tag leads to. Raises ImageError."""
+        ...
+
+
+class UpdatedApps(Protocol):
+    """Installed apps, opened."""
+
+    def names(self) -> frozenset[str]: ...
+
+    async def updatable(self, app: str) -> Sequence[tuple[Part, Credentials | None]]:
+        """Its components with the logins for their registries; none when it cannot be opened now."""
+        ...
+
+
+class _CycleOver(Exception):
+    """The rest of this cycle is left for the next one."""
+
+
+class ImageUpdates:
+    """Service "image-updates"."""
+
+    name = "image-updates"
+
+    def __init__(
+        self,
+        settings: ImageSettings,
+        *,
+        apps: UpdatedApps,
+        digests: Digests,
+        engine: Engine,
+        actions: AppActions,
+        operations: Operations,
+        bus: EventBus,
+        counters: Counters,
+        rng: random.Random,
+    ) -> None:
+        self._settings = settings
+        self._apps = apps
+        self._digests = digests
+        self._engine = engine
+        self._actions = actions
+        self._operations = operations
+        self._bus = bus
+        self._counters = counters
+        self._rng = rng
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Nodes look at different times; each then once per interval, until cancelled."""
+        settings = self._settings
+        task_status.started()
+        first_s = self._rng.uniform(settings.update_first_min_s, settings.update_first_max_s)
+        await trio.sleep(first_s)
+        while True:
+            await self._cycle()
+            await trio.sleep(settings.update_interval_s)
+
+    async def _cycle(self) -> None:
+        checked = triggered = 0
+        try:
+            for app in sorted(self._apps.names()):
+                if checked:
+                    await trio.sleep(self._settings.between_apps_s)
+                self._must_be_free()
+                checked += 1
+                if await self._is_outdated(app):
+                    triggered += 1
+                    await self._redeploy(app)
+        except _CycleOver as end:
+            self._counters.add("containers.imageupdates.cut_short")
+            log.info("the rest is looked at in the next cycle", why=str(end))
+        self._bus.publish("imageUpdate:checked", {"appsChecked": checked, "updatesTriggered": triggered})
+
+    def _must_be_free(self) -> None:
+        under_way = self._operations.current
+        if under_way is not None:
+            raise _CycleOver(f"{under_way.work.value} of {under_way.app}")
+
+    async def _is_outdated(self, app: str) -> bool:
+        for number, (part, credentials) in enumerate(await self._apps.updatable(app)):
+            if number:
+                await trio.sleep(self._settings.between_components_s)
+            try:
+                here = await self._digest_here(part)
+                if here is not None and here != await self._digests.digest(part.repotag, credentials):
+                    return True
+            except ImageError as error:
+                self._counters.add("containers.imageupdates.unknown")
+                log.info("newest image not known", component=part.identifier, why=error.message)
+                if error.code is ImageFault.RATE_LIMITED:
+                    raise _CycleOver(error.message) from error
+            except EngineError as error:
+                raise _CycleOver(error.message) from error
+        return False
+
+    async def _digest_here(self, part: Part) -> str | None:
+        """Of the image the container was made from; None when that is not known (never pulled)."""
+        try:
+            container = await self._engine.inspect(part.container)
+            image = await self._engine.image(container.image_id)
+        except NotFound:
+            return None
+        return image.digests[0].rpartition("@")[2] if image.digests else None
+
+    async def _redeploy(self, app: str) -> None:
+        self._bus.publish("imageUpdate:redeployTriggered", {"appName": app})
+        try:
+            outcome = await self._actions.redeploy(app, hard=False, reason=REASON)
+        except Busy as busy:
+            raise _CycleOver(busy.message) from busy
+        except TrionodeError as error:
+            self._counters.add("containers.imageupdates.failed")
+            log.error("app not updated", app=app, problem=error.one_line())
+            return
+        self._counters.add("containers.imageupdates.done" if outcome.ok else "containers.imageupdates.failed")
+        if outcome.ok:
+            self._bus.publish("imageUpdate:redeployComplete", {"appName": app})
+        await trio.sleep(self._settings.after_redeploy_s)

@@ -1,0 +1,185 @@
+"""The spawner: round after round it looks for an app that runs too few times, and installs it here.
+
+Facts: docs/spec/lifecycle.md §11. `plans.spawn` decides; what it needs is found out and done by
+`containers.spawning.world`. Rounds are made while the orchestrator is READY; a pause ends when it no longer
+is, a round only when it has come to its end or is about to install.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from trionode.config.tree import Settings
+from trionode.containers.spawning.world import SpawnWorld
+from trionode.errors import TrionodeError
+from trionode.plans.spawn import SpawnEnd, SpawnFacts, SpawnRules, plan_spawn
+from trionode.plans.spawnmemory import SpawnMemory
+from trionode.plans.spawnneeds import Install, Need, RemoveOwn
+from trionode.runtime.bus import EventBus
+from trionode.runtime.clock import WallClock
+from trionode.runtime.counters import Counters
+from trionode.runtime.gate import Gate
+from trionode.runtime.logs import get_logger
+
+READINESS = ("spawner:resumed", "spawner:paused")
+REMEMBERED = 20
+"""Ends of rounds kept for the status."""
+
+log = get_logger("containers.spawner")
+
+
+class FactSource(Protocol):
+    """Gathers what the node knows of itself when a round begins."""
+
+    async def spawn_facts(self) -> SpawnFacts:
+        """Never raises for what does not answer: that is a fact, too."""
+        ...
+
+
+class RoundEnd(msgspec.Struct, frozen=True):
+    """How a round ended, for the status."""
+
+    at_ms: int
+    app: str
+    reason: str
+    installed: bool
+    pause_s: float
+
+
+class DeferredApp(msgspec.Struct, frozen=True):
+    """An app left to others for a while."""
+
+    app: str
+    reason: str
+    due_ms: int
+
+
+class SpawnerStatus(msgspec.Struct, frozen=True):
+    """For API and CLI. `doing`: waiting, choosing, installing or pausing. `next_in_s`: of a pause."""
+
+    doing: str
+    app: str
+    next_in_s: float | None
+    rounds: int
+    installed: int
+    tried: int
+    failed: int
+    deferred: tuple[DeferredApp, ...]
+    last: tuple[RoundEnd, ...]
+
+
+class Spawner:
+    """Service "spawner". `ready`: open while the node is READY (`Orchestrator.ready`)."""
+
+    name = "spawner"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        facts: FactSource,
+        world: SpawnWorld,
+        ready: Gate,
+        bus: EventBus,
+        counters: Counters,
+        clock: WallClock,
+        rng: random.Random,
+    ) -> None:
+        self._facts = facts
+        self._world = world
+        self._ready = ready
+        self._bus = bus
+        self._counters = counters
+        self._clock = clock
+        self._rng = rng
+        self._rules = SpawnRules(
+            spawner=settings.spawner,
+            max_containers=settings.hosting.max_containers,
+            enterprise_owners=frozenset(settings.enterprise.owners),
+            blocked_ports=frozenset(settings.hosting.blocked_ports),
+        )
+        self.memory = SpawnMemory(clock.now_ms)
+        self._doing, self._app = "waiting", ""
+        self._until_s: float | None = None
+        self._rounds = self._installed = 0
+        self._last: deque[RoundEnd] = deque(maxlen=REMEMBERED)
+
+    @property
+    def status(self) -> SpawnerStatus:
+        """Needs a running Trio loop."""
+        memory = self.memory
+        left_s = None if self._until_s is None else max(0.0, round(self._until_s - trio.current_time(), 3))
+        put_off = (*memory.deferred, *memory.deferred_for_peers)
+        return SpawnerStatus(
+            doing=self._doing,
+            app=self._app,
+            next_in_s=left_s,
+            rounds=self._rounds,
+            installed=self._installed,
+            tried=len(memory.tried.hashes()),
+            failed=len(memory.failed.hashes()),
+            deferred=tuple(DeferredApp(entry.app, entry.reason, entry.due_ms) for entry in put_off),
+            last=tuple(self._last),
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Make rounds until cancelled."""
+        with self._bus.subscribe(*READINESS, buffer=2) as changes:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    self._doing, self._app, self._until_s = "waiting", "", None
+                    await self._ready.wait()
+                    end = await self._round(nursery)
+                    self._doing, self._app = "pausing", ""
+                    self._until_s = trio.current_time() + end.pause_s
+                    with trio.move_on_at(self._until_s):
+                        while self._ready.is_open:
+                            await changes.receive()
+
+    async def _round(self, nursery: trio.Nursery) -> SpawnEnd:
+        self._doing = "choosing"
+        try:
+            end = await self._carry_out(nursery)
+        except TrionodeError as error:
+            self._counters.add("spawner.broken_rounds")
+            log.error("round of the spawner broke off", app=self._app, problem=error.one_line())
+            end = SpawnEnd(self._rules.spawner.blocked_delay_s, f"an error: {error.message}", self._app)
+        self._rounds += 1
+        self._installed += end.installed
+        self._counters.add("spawner.rounds")
+        self._last.append(
+            RoundEnd(self._clock.now_ms(), end.app, end.reason, end.installed, round(end.pause_s, 3))
+        )
+        if end.app:
+            log.info("round ended", app=end.app, reason=end.reason, installed=end.installed)
+        return end
+
+    async def _carry_out(self, nursery: trio.Nursery) -> SpawnEnd:
+        steps = plan_spawn(await self._facts.spawn_facts(), self.memory, self._rules, self._rng)
+        try:
+            need: Need = next(steps)
+            while True:
+                need = steps.send(await self._answer(need, nursery))
+        except StopIteration as end:
+            found = end.value
+            assert isinstance(found, SpawnEnd)
+            return found
+        finally:
+            steps.close()
+
+    async def _answer(self, need: Need, nursery: trio.Nursery) -> Any:
+        if isinstance(need, RemoveOwn):
+            nursery.start_soon(self._world.remove_own, need, name=f"removal of {need.app}")
+            return None
+        if isinstance(need, Install):
+            if not self._ready.is_open:
+                return None
+            self._doing = "installing"
+        self._app = getattr(need, "app", self._app)
+        return await self._world.answer(need)
