@@ -15,5 +15,5 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "conformance")]
+    sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / room) for room in ("conformance", "kit"))]
     sys.exit(importlib.import_module("runner").main(sys.argv[1:]))
