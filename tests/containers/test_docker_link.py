@@ -14,6 +14,7 @@ import pytest
 import trio
 from fakedocker import Answer, FakeDocker
 
+from trionode.containers.docker import link
 from trionode.containers.docker.engine import DockerEngine, open_docker
 from trionode.containers.engine import (
     Credentials,
@@ -394,3 +395,16 @@ async def test_the_client_is_loaded_with_the_first_engine_only() -> None:
     )
     done = await trio.run_process([sys.executable, "-c", script], capture_stdout=True)
     assert done.stdout.decode().strip() == "[]"
+
+
+async def test_a_frozen_engine_holds_nobody_up_for_ever(
+    fake: FakeDocker, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LONGEST_CALL_S", 0.2)
+    fake.answers["GET", "networks"] = Answer(pieces=(b"[",), hangs=True)
+    with (
+        trio.fail_after(WITHIN_S),
+        pytest.raises(EngineUnreachable, match=r"did not list networks within 0\.2 s"),
+    ):
+        await engine.networks()
+    assert await closed(fake)

@@ -3,7 +3,8 @@
 Implementations: `containers.docker.engine` (aiodocker), `containers.memory.engine` (simulator, tests). Names
 of containers have no leading slash. Every method raises EngineError: NotFound, Conflict, EngineUnreachable,
 or itself.
-There are no time limits in here: whoever waits sets them; a cancelled call may or may not have taken effect.
+Whoever waits sets the time limits; an engine that is silent for ten minutes is away in any case. A cancelled
+call may or may not have taken effect.
 """
 
 from __future__ import annotations

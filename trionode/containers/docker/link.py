@@ -26,6 +26,8 @@ from trionode.runtime.logs import get_logger
 
 T = TypeVar("T")
 REMEDY = "is the engine's service running, and may this user open its socket?"
+LONGEST_CALL_S = 600.0
+"""No call takes this long: an engine that is frozen must not hold up for ever who forgot to set a limit."""
 _BROKEN = (aiohttp.ClientError, OSError, EOFError)
 
 log = get_logger("containers.docker")
@@ -65,8 +67,13 @@ class DockerLink:
         secrets: Iterable[str] = (),
     ) -> bytes:
         """The whole answer. `doing`: for error texts; `secrets`: what these must not hold."""
-        return await self.run(
-            self._call(method, await self._versioned(path), doing, query=query, body=body, secrets=secrets)
+        with trio.move_on_after(LONGEST_CALL_S):
+            version_path = await self._versioned(path)
+            return await self.run(
+                self._call(method, version_path, doing, query=query, body=body, secrets=secrets)
+            )
+        raise EngineUnreachable(
+            f"the engine at {self.url} did not {doing} within {LONGEST_CALL_S:g} s", remedy=REMEDY
         )
 
     @asynccontextmanager
