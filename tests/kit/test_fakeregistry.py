@@ -17,6 +17,9 @@ async def pull(api: EngineApi, name: str, credentials: tuple[str, str] | None = 
     return await trio.to_thread.run_sync(api.pull, name, credentials)
 
 
+HAD = ("Pull complete", "Already exists")
+
+
 @pytest.mark.parametrize("oci", [False, True])
 async def test_an_engine_pulls_its_architecture_layer_by_layer_and_runs_it(
     engine_api: EngineApi, nothing_left: LeakWatch, oci: bool
@@ -26,7 +29,8 @@ async def test_an_engine_pulls_its_architecture_layer_by_layer_and_runs_it(
         digest = registry.add("owner/app:v1", *images, oci=oci)
         name = f"{registry.address}/owner/app:v1"
         lines = await pull(engine_api, name)
-        assert len({line["id"] for line in lines if line.get("status") == "Pull complete"}) == 2
+        # another image of the engine may have the lower layer already
+        assert len({line["id"] for line in lines if line.get("status") in HAD}) == 2
         assert {line["status"] for line in lines} >= {f"Digest: {digest}"}
         engine_api.run("kitpulled", name, ["cat", "/marker"])
         engine_api.call("POST", "/containers/kitpulled/wait")

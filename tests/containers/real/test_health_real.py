@@ -104,6 +104,7 @@ async def test_killed_vanished_and_stopped(
         second_ms = await started_at(node)
         await node.engine.remove(CORE, force=True)
         await back(node, second_ms)
+        await until(lambda: bool(node.told(TAMPERING)), "noted")
         assert [data["kind"] for data in node.told(TAMPERING)] == ["container_vanished"]
 
         # docker stop: somebody wanted that; nothing happens before two passes have seen it
