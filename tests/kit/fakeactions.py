@@ -1,4 +1,4 @@
-"""`AppActions` that only notes what it was asked for."""
+"""What monitors ask of `AppActions`, only noted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
-from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
+from trionode.containers.actions import NoProgress, Outcome, Progress
 from trionode.containers.operations import Busy, Operation
 
 
@@ -40,17 +40,6 @@ class FakeActions:
         self.removed.append(Removal(app, reason, force, tell_peers))
         return outcome
 
-    async def install(
-        self,
-        spec: Spec,
-        *,
-        reason: str,
-        test: bool = False,
-        tell_failure: bool = True,
-        progress: Progress = NoProgress(),  # noqa: B008
-    ) -> Outcome:
-        return await self._do("test" if test else "install", spec["name"])
-
     async def redeploy(
         self,
         app: str,
@@ -60,22 +49,6 @@ class FakeActions:
         progress: Progress = NoProgress(),  # noqa: B008
     ) -> Outcome:
         return await self._do("hard" if hard else "soft", app)
-
-    async def redeploy_component(
-        self,
-        identifier: str,
-        *,
-        hard: bool,
-        reason: str,
-        progress: Progress = NoProgress(),  # noqa: B008
-    ) -> Outcome:
-        return await self._do("hard" if hard else "soft", identifier)
-
-    async def recreate(self, app: str, identifier: str, *, keeps_volume: bool, start: bool) -> Outcome:
-        return await self._do("recreate", identifier)
-
-    async def update_row(self, spec: Spec) -> None:
-        await self._do("row", spec["name"])
 
     async def _do(self, what: str, name: str, *, force: bool = False) -> Outcome:
         await trio.lowlevel.checkpoint()
