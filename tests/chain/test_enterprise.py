@@ -95,3 +95,12 @@ async def test_what_does_not_open_says_so_and_tells_nothing_of_it(
     assert counters["enterprise.not_opened"] == 1
     assert "PASSWORD" not in str(lines)
     assert base64.b64encode(KEY).decode() not in str(lines)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("place", [-1, 256, 256 + 12 + 5])
+async def test_one_bit_changed_anywhere_behind_the_key_and_nothing_is_read(place: int) -> None:
+    data = bytearray(base64.b64decode(blob()))
+    data[place] ^= 1
+    sealed = spec(base64.b64encode(bytes(data)).decode())
+    assert await BenchOpener(Bench(), Counters()).open(sealed, 1) is None

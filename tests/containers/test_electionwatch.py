@@ -214,3 +214,22 @@ async def test_before_the_boot_decision_and_while_leaving_nobody_is_elected(
         world.departing = False
         await trio.sleep(100)
         assert "start fluxdb_shop" in world.done
+
+
+@pytest.mark.trio
+async def test_what_began_while_managers_were_asked_comes_first(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Slow(World):
+        async def listed(self, url: str) -> Collection[str] | None:
+            await trio.sleep(5)
+            return [OTHER]
+
+    world, operations = Slow("fluxdb_shop"), Operations()
+    async with holding(world, operations):
+        await trio.sleep(2)
+        with operations.doing(Work.REMOVE, "shop"):
+            await trio.sleep(10)
+            assert world.done == []
+        await trio.sleep(60)
+        assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]
