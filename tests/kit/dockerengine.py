@@ -155,9 +155,11 @@ class DockerEngine:
         self._end_containerd()
 
     def pause(self) -> None:
-        """Freezes dockerd (SIGSTOP): it accepts connections and answers nothing."""
+        """Freezes dockerd (SIGSTOP): it accepts connections and answers nothing. Returns when it stands."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            # A thread on another core may finish an answer first; the kernel says when the last stopped.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Ends a pause."""
