@@ -157,6 +157,7 @@ class NodeCore:
             facts=self.chain,
             log=self.log,
             registry_store=store,
+            bus=self.bus,
             counters=self.counters,
             clock=parts.clock,
             key=parts.key,

@@ -126,6 +126,7 @@ class SyncNode:
             facts=facts,
             log=log,
             registry_store=MemoryRegistryStore(),
+            bus=bus,
             counters=counters,
             clock=CLOCK,
             key=key,

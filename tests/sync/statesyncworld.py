@@ -117,6 +117,7 @@ class Node:
             facts=self.facts,
             log=self.log,
             registry_store=self.registry_store,
+            bus=self.bus,
             counters=self.counters,
             clock=self.clock,
             key=self.key,

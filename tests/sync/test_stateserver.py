@@ -31,6 +31,7 @@ from trionode.wire.frames import (
 )
 from trionode.wire.jsjson import stringify
 from trionode.wire.keys import NodeKey
+from trionode.wire.nodelist import NodeList
 
 pytestmark = pytest.mark.trio
 
@@ -85,6 +86,33 @@ async def test_an_answer_ends_at_its_length_too(
         (3, False),
         (2, True),
     ]
+
+
+async def test_a_request_before_the_first_node_list_waits_for_it(autojump_clock: Any, w: World) -> None:
+    node = await knowing(w, 1000)
+    known, node.facts.nodes = node.facts.nodes, NodeList()
+    peer = await w.stranger(node, 1)
+    await peer.ask(SYNC_RUNNING)
+    await trio.sleep(5)
+    assert peer.chunks == []
+    node.facts.nodes = known
+    node.bus.publish("chain:nodes", {"count": len(known)})
+    await trio.sleep(1)
+    assert [(len(chunk["messages"]), chunk["done"]) for chunk in peer.chunks] == [(1, True)]
+    assert node.refused() == {}
+
+
+async def test_without_a_node_list_a_request_is_too_late_one_day(autojump_clock: Any, w: World) -> None:
+    node = await knowing(w, 1000)
+    known, node.facts.nodes = node.facts.nodes, NodeList()
+    peer = await w.stranger(node, 1)
+    await peer.ask(SYNC_RUNNING)
+    await trio.sleep(121)
+    assert node.refused() == {"stateserver.too_late": 1}
+    node.facts.nodes = known
+    await peer.ask(SYNC_RUNNING)
+    await trio.sleep(1)
+    assert [chunk["done"] for chunk in peer.chunks] == [True]
 
 
 async def test_whoever_knows_nothing_says_so(autojump_clock: Any, w: World) -> None:

@@ -234,6 +234,7 @@ def _settings_text(layout: Layout, node: NodePlace, overrides: Mapping[str, Any]
             "min_peer_uptime_s": 0.0,
             "min_completions": max(1, min(3, count - 1)),
             "response_timeout_s": 10.0,
+            "serve_interval_s": 10.0,
         },
         "log": {"level": "info"},
     }

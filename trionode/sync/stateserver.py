@@ -6,7 +6,8 @@ reader costs time and no memory. What is not answered is answered with silence, 
 
 If the store fails before the first answer left, there is silence and the peer may ask again; if it fails
 later, the stream ends with what was read, `done` true, because a peer cannot be told otherwise that no
-more will come.
+more will come. A request that comes before our first node list waits for it: in a network that starts as a
+whole everybody asks at once, and whoever is met with silence asks again after five minutes only.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trionode.peers.link import LinkClosed
 from trionode.peers.peer import Peer
 from trionode.peers.service import PeerService
 from trionode.registry.rows import TemporaryRow
+from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -75,6 +77,7 @@ class StateServer:
         facts: NetworkFacts,
         log: EventLog,
         registry_store: RegistryStore,
+        bus: EventBus,
         counters: Counters,
         clock: WallClock,
         key: NodeKey,
@@ -85,6 +88,7 @@ class StateServer:
         self._facts = facts
         self._log = log
         self._registry_store = registry_store
+        self._bus = bus
         self._counters = counters
         self._clock = clock
         self._key = key
@@ -154,6 +158,8 @@ class StateServer:
             requests = self._asked[peer]
             kind = next(iter(requests))
             try:
+                if not self._facts.nodes:
+                    await self._first_node_list(requests[kind])
                 await self._serve(peer, requests[kind])
             except Exception as error:
                 self._counters.add("stateserver.crashed")
@@ -166,6 +172,15 @@ class StateServer:
                     self._line.append(peer)
                     self._idle.unpark()
             await trio.lowlevel.checkpoint()
+
+    async def _first_node_list(self, asked: _Asked) -> None:
+        """Wait until a listed node can be told from a stranger, at the longest while the answer is wanted."""
+        with (
+            self._bus.subscribe("chain:nodes", buffer=1) as lists,
+            trio.move_on_at(asked.at_s + self._patience_s),
+        ):
+            while not self._facts.nodes:
+                await lists.receive()
 
     async def _serve(self, peer: Peer, asked: _Asked) -> None:
         kind = asked.request.kind
