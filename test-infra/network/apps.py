@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from network.env import OWNER
-from network.node import Node
+from network.node import LOOK_EVERY_S, Node
 from trionode.devnet.registering import signed_request, specification
 from trionode.registry.messages import app_message, message_document
 from trionode.runtime.clock import SystemClock
@@ -62,10 +64,14 @@ async def submit(node: Node, body: dict[str, Any]) -> dict[str, Any]:
     return await node.ask("POST", path, body, session=await node.sign_in(node.admin))
 
 
-async def register(node: Node, spec: dict[str, Any]) -> str:
-    """Register an app at a node; the hash that has to be paid."""
-    answer = await submit(node, request_of("fluxappregister", spec))
-    assert answer["status"] == "success", answer
+async def register(node: Node, spec: dict[str, Any], within_s: float = 30.0) -> str:
+    """Register an app at a node, as soon as it has the links for it; the hash that has to be paid."""
+    answer: dict[str, Any] = {}
+    with trio.move_on_after(within_s):
+        while not answer or "enough peers" in str(answer["data"]):
+            answer = await submit(node, request_of("fluxappregister", spec))
+            await trio.sleep(LOOK_EVERY_S)
+    assert answer.get("status") == "success", answer
     app_hash = str(answer["data"])
     assert len(app_hash) == 64
     assert set(app_hash) <= set("0123456789abcdef"), app_hash
