@@ -25,7 +25,8 @@ from trionode.plans.networkwith import plan_links, plan_reverse
 from trionode.plans.parts import parts_of
 from trionode.plans.prune import EngineObject, plan_orphans, plan_prune
 from trionode.plans.prune import Kind as ObjectKind
-from trionode.plans.spawn import SpawnFacts, SpawnRules, plan_spawn
+from trionode.plans.spawn import plan_spawn
+from trionode.plans.spawnchoice import SpawnFacts, SpawnRules
 from trionode.plans.spawnmemory import SpawnMemory
 
 APPS = 200

@@ -13,7 +13,8 @@ from trionode.config.tree import Settings
 from trionode.plans.candidates import Candidate
 from trionode.plans.deferrals import Kind
 from trionode.plans.requirements import Refusal
-from trionode.plans.spawn import SpawnFacts, SpawnRules, plan_spawn
+from trionode.plans.spawn import plan_spawn
+from trionode.plans.spawnchoice import SpawnFacts, SpawnRules
 from trionode.plans.spawnmemory import Cache, Deferred, SpawnMemory
 from trionode.plans.spawnneeds import (
     Announce,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from trionode.config.tree import SpawnerSettings
 from trionode.plans.candidates import Candidate, Chooser, SpecRow, choose, region_allowed, select_candidates
 from trionode.plans.deferrals import TABLE, Kind, find_deferral
-from trionode.plans.spawn import SpawnEnd, SpawnFacts, SpawnRules, plan_spawn
+from trionode.plans.spawn import SpawnEnd, plan_spawn
+from trionode.plans.spawnchoice import SpawnFacts, SpawnRules
 from trionode.plans.spawnmemory import Cache, Deferred, SpawnMemory
 from trionode.plans.spawnneeds import (
     Announce,

@@ -83,11 +83,16 @@ class Chooser(msgspec.Struct, frozen=True, kw_only=True):
         return free or self.targets_us(candidate)
 
 
-def choose(candidates: Sequence[Candidate], chooser: Chooser, rng: random.Random) -> Candidate | None:
-    """One of those that are allowed, each as likely; those that target this node come first."""
+def pool(candidates: Sequence[Candidate], chooser: Chooser) -> list[Candidate]:
+    """Those that are allowed; those that target this node come first and leave the others out."""
     allowed = [candidate for candidate in candidates if chooser.allows(candidate)]
-    pool = [candidate for candidate in allowed if chooser.targets_us(candidate)] or allowed
-    return pool[int(rng.random() * len(pool))] if pool else None
+    return [candidate for candidate in allowed if chooser.targets_us(candidate)] or allowed
+
+
+def choose(candidates: Sequence[Candidate], chooser: Chooser, rng: random.Random) -> Candidate | None:
+    """One of the pool, each as likely."""
+    found = pool(candidates, chooser)
+    return found[int(rng.random() * len(found))] if found else None
 
 
 def region_allowed(entries: Sequence[str], place: str) -> bool:

@@ -9,16 +9,23 @@ announcements are what keeps an app from running more often than it wants.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
-from trionode.config.tree import SpawnerSettings
-from trionode.lifecycle.limits import Pauses, spawn_pauses
-from trionode.plans.candidates import Candidate, Chooser, choose
+from trionode.lifecycle.limits import Pauses
+from trionode.plans.candidates import Candidate, choose
 from trionode.plans.deferrals import Kind, find_deferral
 from trionode.plans.parts import parts_of, syncs_files
+from trionode.plans.spawnchoice import (
+    UNCONFIRMED,
+    SpawnFacts,
+    SpawnRules,
+    chooser_of,
+    pauses_of,
+    stop_of,
+)
 from trionode.plans.spawnmemory import Deferred, SpawnMemory
 from trionode.plans.spawnneeds import (
     Announce,
@@ -50,33 +57,6 @@ ERROR_TTL_S = 6 * 3600.0
 UNVERIFIED_TTL_S = 3600.0
 FEW_PEERS = 6
 """Below this many running instances of an app with file sync all peers must be reachable."""
-
-
-class SpawnFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the node knows of itself when a round begins. `enterprise` None: not known yet.
-
-    `place`: CONT_CC_REGION. `containers`: running ones. `own_address` None: not known.
-    """
-
-    kind: Kind | None
-    enterprise: bool | None = False
-    synced: bool = True
-    db_ready: bool = True
-    dos: bool = False
-    confirmed: bool = True
-    benchmark_ok: bool = True
-    containers: int = 0
-    place: str = ""
-    installed: frozenset[str] = frozenset()
-
-
-class SpawnRules(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of a round."""
-
-    spawner: SpawnerSettings = SpawnerSettings()
-    max_containers: int = 200
-    enterprise_owners: Collection[str] = ()
-    blocked_ports: Collection[int] = ()
 
 
 class SpawnEnd(msgspec.Struct, frozen=True):
@@ -120,11 +100,8 @@ def plan_spawn(
     if end is not None:
         return end
     assert facts.kind is not None
-    if facts.containers >= rules.max_containers:
-        pauses = _pauses(facts, rules, 0)
-        return SpawnEnd(pauses.long_s, f"{facts.containers} containers run here, which is enough")
     candidates: Sequence[Candidate] = yield ListCandidates()
-    pauses = _pauses(facts, rules, len(candidates))
+    pauses = pauses_of(facts, rules, len(candidates))
     choice = _choose(candidates, facts, facts.kind, memory, rules, rng)
     if choice is None:
         return SpawnEnd(pauses.long_s, "no app needs this node")
@@ -133,34 +110,16 @@ def plan_spawn(
 
 def _begin(facts: SpawnFacts, memory: SpawnMemory, rules: SpawnRules) -> Steps:
     """What blocks a round altogether."""
-    settings = rules.spawner
-    blocks = (
-        ("enterprise_unresolved", facts.enterprise is None),
-        ("not_synced", not facts.synced),
-        ("db_not_ready", not facts.db_ready),
-        ("dos", facts.dos),
-        ("not_confirmed", not facts.confirmed),
-    )
-    for reason, holds in blocks:
-        if holds:
-            memory.was_unconfirmed = memory.was_unconfirmed or reason == "not_confirmed"
-            yield Publish("spawner:blocked", {"reason": reason})
-            return SpawnEnd(settings.blocked_delay_s, reason)
+    stop = stop_of(facts, memory, rules)
+    if stop is not None and stop.code:
+        memory.was_unconfirmed = memory.was_unconfirmed or stop.code == UNCONFIRMED
+        yield Publish("spawner:blocked", {"reason": stop.code})
+        return SpawnEnd(stop.pause_s, stop.code)
     if memory.first_round:
         memory.first_round = False
         yield ExpireApps()
-    if memory.was_unconfirmed:
-        memory.was_unconfirmed = False
-        return SpawnEnd(settings.reconfirm_delay_s, "the node was confirmed again just now")
-    if not facts.benchmark_ok:
-        return SpawnEnd(settings.blocked_delay_s, "the benchmark does not answer")
-    if facts.kind is None:
-        return SpawnEnd(_pauses(facts, rules, 0).short_s, "the own address is not known")
-    return None
-
-
-def _pauses(facts: SpawnFacts, rules: SpawnRules, candidates: int) -> Pauses:
-    return spawn_pauses(rules.spawner, enterprise_node=bool(facts.enterprise), candidates=candidates)
+    memory.was_unconfirmed = False
+    return None if stop is None else SpawnEnd(stop.pause_s, stop.reason)
 
 
 def _choose(
@@ -176,14 +135,7 @@ def _choose(
     due = memory.take_due()
     if due is not None:
         return Choice(due.app, due.hash, due.required, fresh=False)
-    chooser = Chooser(
-        address=kind.address,
-        place=facts.place,
-        enterprise=bool(facts.enterprise),
-        enterprise_owners=rules.enterprise_owners,
-        skipped=memory.skipped(),
-    )
-    found = choose(candidates, chooser, rng)
+    found = choose(candidates, chooser_of(facts, kind, memory, rules), rng)
     if found is None:
         return None
     return Choice(found.name, found.hash, found.required, fresh=True, encrypted=found.encrypted)

@@ -67,15 +67,19 @@ class SpawnMemory:
         entries.append(entry)
         self.tried.drop(entry.hash)
 
-    def take_due(self) -> Deferred | None:
-        """A due entry, which is forgotten; those put off for their peers come last."""
+    def first_due(self) -> Deferred | None:
+        """The entry that is due first; those put off for their peers come last."""
         now_ms = self.now_ms()
-        for entries in (self.deferred, self.deferred_for_peers):
-            for entry in entries:
-                if entry.due_ms <= now_ms:
-                    entries.remove(entry)
-                    return entry
-        return None
+        due = (entry for entry in (*self.deferred, *self.deferred_for_peers) if entry.due_ms <= now_ms)
+        return next(due, None)
+
+    def take_due(self) -> Deferred | None:
+        """The same, and forget it."""
+        entry = self.first_due()
+        if entry is not None:
+            entries = self.deferred if entry in self.deferred else self.deferred_for_peers
+            entries.remove(entry)
+        return entry
 
     def skipped(self) -> frozenset[str]:
         """Hashes that are not to be chosen now."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from trionode.errors import HostError
 from trionode.plans.deferrals import Kind
 from trionode.plans.requirements import Place
-from trionode.plans.spawn import SpawnFacts
+from trionode.plans.spawnchoice import SpawnFacts
 from trionode.runtime.dosstate import STICKY_STATE
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger

@@ -17,7 +17,8 @@ import trio
 from trionode.config.tree import Settings
 from trionode.containers.spawning.world import SpawnWorld
 from trionode.errors import TrionodeError
-from trionode.plans.spawn import SpawnEnd, SpawnFacts, SpawnRules, plan_spawn
+from trionode.plans.spawn import SpawnEnd, plan_spawn
+from trionode.plans.spawnchoice import SpawnFacts, SpawnRules
 from trionode.plans.spawnmemory import SpawnMemory
 from trionode.plans.spawnneeds import Install, Need, RemoveOwn
 from trionode.runtime.bus import EventBus
