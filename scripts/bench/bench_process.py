@@ -112,7 +112,9 @@ async def fill(node: NodePlace) -> None:
         for first in range(0, ADDRESSES, 1000):
             now_ms = clock.now_ms()
             batch = [seal(announcement(n, now_ms), key, now_ms) for n in range(first, first + 1000)]
-            await log.ingest_many(batch)
+            async with trio.open_nursery() as together:
+                for envelope in batch:
+                    together.start_soon(log.ingest, envelope)
         nursery.cancel_scope.cancel(reason="filled")
 
 

@@ -301,19 +301,6 @@ async def test_a_sync_chunk_is_told_when_it_is_durable(records: int, autojump_cl
             assert len(store.rows()) == 2 * records
 
 
-async def test_many_messages_at_once(
-    make_store: Callable[[], MemoryStore], autojump_clock: MockClock
-) -> None:
-    store = make_store()
-    async with running_log(store) as rig:
-        assert await rig.log.ingest_many([]) == []
-        envelopes = [rig.running("AppA", ip=f"1.1.{n % 100}.1") for n in range(120)]
-        decisions = await rig.log.ingest_many(envelopes)
-        assert [decision.accepted for decision in decisions] == [True] * 100 + [False] * 20
-        assert len(rig.told()) == 100
-        _same_as_stored(rig, store)
-
-
 def _same_as_stored(rig: Rig, store: MemoryStore) -> None:
     """Memory and store hold the same, row by row."""
     refolded = AppState.from_rows(rig.log.windows, store.rows(), rig.clock.now_ms())

@@ -78,7 +78,9 @@ async def test_a_late_node_gets_everything_over_a_socket(tmp_path: Path) -> None
     with trio.fail_after(60):
         async with two_nodes(tmp_path) as (old, late, keys):
             now_ms = old.clock.now_ms()
-            await old.log.ingest_many([announcement(ip, key, now_ms) for ip, key in keys.items()])
+            async with trio.open_nursery() as nursery:
+                for ip, key in keys.items():
+                    nursery.start_soon(old.log.ingest, announcement(ip, key, now_ms))
             await old.log.evict("30.99.0.1")
             complete, linked = trio.Event(), trio.Event()
             late.sync.on_done(lambda kind, _: complete.set() if len(late.done) == 3 else None)

@@ -5,8 +5,8 @@ they are durable the news is published and the decision handed back, so that not
 crash could lose. With an immediate store (simulator) all of this happens in the caller's own step.
 
 `run` is the service: it rebuilds the state from the store, commits, and lets records expire at the exact
-moment. If a commit fails, memory is ahead of the store: every waiting caller gets the StoreError, `run`
-ends with it, and a restart rebuilds the state from what is really stored.
+moment. If a commit fails, memory is ahead of the store: every waiting caller gets the StoreError, nothing
+more is committed, `run` ends with it, and a restart rebuilds the state from what is really stored.
 
 Back-pressure: at most `queue_batches` batches wait for a commit; further callers wait before they are
 judged, first come, first served.
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TypeAlias
 
 import trio
@@ -129,26 +130,6 @@ class EventLog:
         self._count(decision, envelope.type)
         await self._settle((*expired, *decision.changes), decision.published)
         return decision
-
-    async def ingest_many(self, envelopes: Sequence[Envelope]) -> list[Decision]:
-        """Judge several gossip messages in order; returns when the changes of all are durable."""
-        decisions: list[Decision] = []
-        for start in range(0, len(envelopes), _SYNC_SLICE):
-            await self._enter()
-            now_ms = self._now()
-            changes = self.state.advance(now_ms)
-            published: list[Published] = []
-            for envelope in envelopes[start : start + _SYNC_SLICE]:
-                decision = judge(self.state, envelope, now_ms)
-                self._count(decision, envelope.type)
-                changes += decision.changes
-                published += decision.published
-                decisions.append(decision)
-            if start + _SYNC_SLICE >= len(envelopes):
-                await self._settle(changes, published)
-            else:
-                await self._pass_on(changes, published)
-        return decisions
 
     async def ingest_sync(self, kind: SyncKind, records: Sequence[BatchRecord], peer: str) -> SyncOutcome:
         """Fold in one chunk of verified records (§10.3), in slices so that nothing else has to wait.
@@ -268,8 +249,12 @@ class EventLog:
             problem = StoreError(f"the store failed: {error}", remedy="see the log for the reason")
             if isinstance(error, StoreError):
                 problem = error
+            # What waits behind was judged on memory that holds what is lost now: no store may acknowledge it,
+            # and the last flush least of all, which would find a store that works again.
+            self._ready.close()
             for batch in group:
                 self._finish(batch, problem)
+            self._fail_waiting(problem)
             raise problem from error
         self._counters.add("store.commits")
         self._counters.add("store.changes", len(changes))
@@ -342,7 +327,8 @@ class EventLog:
         assert batch.done is not None
         await batch.done.wait()
         if batch.error is not None:
-            raise StoreError(batch.error.message, remedy=batch.error.remedy) from batch.error
+            # Each caller its own: one exception raised in many tasks would collect their tracebacks.
+            raise copy(batch.error) from batch.error
 
     async def _pass_on(self, changes: Sequence[Change], published: Sequence[Published]) -> None:
         """Hand a batch over without waiting for it: a later one of the same caller waits for both."""
