@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class TrionodeError(Exception):
     """Base of all errors trionode raises on purpose."""
 
     code = "error"
+    is_passing: ClassVar[bool] = False
+    """True for what says nothing of the program: the same may succeed later, and nobody has to come."""
 
     def __init__(self, message: str, *, remedy: str = "", code: str | None = None) -> None:
         super().__init__(message)
@@ -65,6 +69,16 @@ class StoreError(TrionodeError):
     """The store could not be opened, read or written."""
 
     code = "store"
+
+
+class StoreAway(StoreError):
+    """The store cannot be reached or written just now: no space, no connection, locked by another program.
+
+    What it holds is safe and nothing of the call was stored; the same call may succeed later.
+    """
+
+    code = "store_away"
+    is_passing = True
 
 
 class StartupError(TrionodeError):

@@ -22,9 +22,9 @@ from trionode.lifecycle.boot import SIGTERM
 from trionode.lifecycle.shutdown import goodbye, to_stop
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
+from trionode.runtime.crashes import describe
 from trionode.runtime.logs import get_logger
 from trionode.runtime.machine import Machine
-from trionode.runtime.supervisor import describe
 from trionode.wire.envelope import Envelope
 
 SIGNAL = "SIGTERM"

@@ -3,8 +3,10 @@
 It watches subsystems, not peers (docs/architecture.md). Every service runs in its own nursery and
 cancel scope, so a crash stays inside; it is logged whole, counted, shown in `status()` and followed
 by a restart after a capped, jittered, doubling delay. Returning from `run` counts as a crash. A crash
-loop of an essential service stops the node with `ServiceCrashLoop`. Stopping is one shielded scope
-with one deadline (docs/spec/lifecycle.md §5 for why it must be bounded).
+loop of an essential service stops the node with `ServiceCrashLoop`. A service that ends because
+something it needs is away for a while (a full disk, a database) has not crashed: it is started again
+every few seconds, however long that takes. Stopping is one shielded scope with one deadline
+(docs/spec/lifecycle.md §5 for why it must be bounded).
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import msgspec
 import trio
 
 from trionode.config.tree import SupervisorSettings
-from trionode.errors import StartupError, TrionodeError
+from trionode.errors import TrionodeError
 from trionode.runtime.backoff import Backoff
 from trionode.runtime.counters import Counters
+from trionode.runtime.crashes import ServiceEnded, bare, describe, is_passing, start_error
 from trionode.runtime.logs import get_logger
 from trionode.runtime.service import Service
 
@@ -29,12 +32,6 @@ class ServiceCrashLoop(TrionodeError):
     """An essential service crashed too often in too short a time; the node gives up."""
 
     code = "crash_loop"
-
-
-class ServiceEnded(TrionodeError):
-    """A service returned from `run`, which only cancellation may end."""
-
-    code = "service_ended"
 
 
 class StopCutShort(TrionodeError):
@@ -67,6 +64,9 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     last_crash_ago_s: float | None
 
 
+_PASSING_PAUSE_S = 5.0
+"""Before a service is started again that ended because something it needs is away."""
+
 Farewell = Callable[[str], Awaitable[None]]
 """Called with the reason of the stop before the first service is stopped, within the grace."""
 
@@ -96,18 +96,21 @@ class _Watched:
         self.last_crash_at: float | None = None
 
     def crashed(self, error: Exception, now: float, settings: SupervisorSettings) -> None:
-        """Count one crash; a service that had been ready for long enough starts from a clean sheet."""
+        """Count one crash, if it is one; a service that had been ready for long enough starts from a clean
+        sheet."""
         if self.ready_at is not None and now - self.ready_at >= settings.stable_s:
             self.attempt = 0
             self.recent.clear()
         self.ready_at = None
+        self.last_crash_at = now
+        self.last_error = describe(error)
+        if is_passing(error):
+            return
         self.crashes += 1
         self.attempt += 1
         self.recent.append(now)
         while now - self.recent[0] > settings.crash_window_s:
             self.recent.popleft()
-        self.last_crash_at = now
-        self.last_error = describe(error)
 
 
 class Supervisor:
@@ -262,7 +265,7 @@ class Supervisor:
                         break
                     if self._gives_up(watched, error):
                         break
-                    await self._pause(watched)
+                    await self._pause(watched, error)
         finally:
             watched.state = ServiceState.STOPPED
             watched.ready_at = None
@@ -287,23 +290,30 @@ class Supervisor:
                     self._log.info("service restarted", service=watched.name, crashes=watched.crashes)
                 watched.ready_once = True
         except* Exception as group:  # noqa: BLE001 - watching for any crash is the point
-            crash = _bare(group)
+            crash = bare(group)
             if watched.stopping:
                 self._counters.add(f"service.stop_failed.{watched.name}")
                 self._log.error("service failed while stopping", service=watched.name, exc_info=crash)
             else:
                 watched.crashed(crash, trio.current_time(), self._settings)
-                self._counters.add(f"service.crashed.{watched.name}")
-                if watched.ready_once:
-                    self._log.error(
-                        "service crashed", service=watched.name, crashes=watched.crashes, exc_info=crash
-                    )
+                self._tell(watched, crash)
         if crash is not None and not watched.ready_once:
-            return _start_error(watched, crash)
+            return start_error(crash, watched.name, watched.remedy)
         return crash
 
+    def _tell(self, watched: _Watched, crash: Exception) -> None:
+        name = watched.name
+        if is_passing(crash):
+            # Known and told by its owner; a traceback each time would only fill the disk.
+            self._counters.add(f"service.put_off.{name}")
+            self._log.warning("service waits", service=name, problem=describe(crash))
+            return
+        self._counters.add(f"service.crashed.{name}")
+        if watched.ready_once:
+            self._log.error("service crashed", service=name, crashes=watched.crashes, exc_info=crash)
+
     def _gives_up(self, watched: _Watched, last: Exception) -> bool:
-        if not watched.essential or len(watched.recent) < self._settings.crash_limit:
+        if is_passing(last) or not watched.essential or len(watched.recent) < self._settings.crash_limit:
             return False
         remedy = watched.remedy or (last.remedy if isinstance(last, TrionodeError) else "")
         error = ServiceCrashLoop(
@@ -314,8 +324,10 @@ class Supervisor:
         self._fail(error, f"crash loop of {watched.name}")
         return True
 
-    async def _pause(self, watched: _Watched) -> None:
-        delay_s = self._backoff.delay_s(watched.attempt, self._rng)
+    async def _pause(self, watched: _Watched, crash: Exception) -> None:
+        delay_s = _PASSING_PAUSE_S
+        if not is_passing(crash):
+            delay_s = self._backoff.delay_s(watched.attempt, self._rng)
         watched.state = ServiceState.BACKOFF
         watched.restart_at = trio.current_time() + delay_s
         self._log.info("service will be restarted", service=watched.name, in_s=round(delay_s, 2))
@@ -373,31 +385,3 @@ async def _run_to_the_end(
 ) -> None:
     await service.run(task_status=task_status)
     raise ServiceEnded(f"the {service.name} service ended by itself")
-
-
-def _bare(group: ExceptionGroup[Exception]) -> Exception:
-    """The only exception inside nested groups of one, else the group itself."""
-    error: Exception = group
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _start_error(watched: _Watched, crash: Exception) -> Exception:
-    """What the caller of `run` sees: errors made for people as they are, others wrapped."""
-    if isinstance(crash, TrionodeError) and not isinstance(crash, ServiceEnded):
-        return crash
-    error = StartupError(
-        f"the {watched.name} service could not start: {describe(crash)}",
-        remedy=watched.remedy or "run again with -v and read the traceback in the log",
-    )
-    error.__cause__ = crash
-    return error
-
-
-def describe(error: BaseException) -> str:
-    """One line for an exception; groups list their leaves."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(describe(inner) for inner in error.exceptions)
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
