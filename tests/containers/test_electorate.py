@@ -54,6 +54,10 @@ async def asked(status: int, body: bytes) -> tuple[object, Counters]:
         (200, b"<html>", None),
         (200, b"[1]", None),
         (200, b'{"status":"success","data":null}', None),
+        (200, b'{"status":"success","data":{"ips":{"1.2.3.4":1}}}', None),
+        (200, b'{"status":["success"],"data":[]}', None),
+        (200, b'{"ips":["1.2.3.4"]}', ["1.2.3.4"]),
+        (200, b"[" * 100_000, None),
         (500, b"[]", None),
     ],
 )
@@ -73,9 +77,30 @@ async def test_a_node_names_what_it_runs() -> None:
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("body", [None, b"", b"{}", b'{"status":"error","data":[]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        b"",
+        b"{}",
+        b'{"status":"error","data":[]}',
+        b'{"status":7,"data":[]}',
+        b'{"status":"success","data":[{"Names":5}]}',
+        b'{"status":"success","data":[{"Names":{"a":1}}]}',
+        b'{"status":"success","data":[{"Names":[7]}]}',
+        b'{"status":"success","data":[7]}',
+        b"[" * 100_000,
+    ],
+)
 async def test_a_node_that_says_nothing_of_use_is_silent(body: bytes | None) -> None:
     counters = Counters()
     async with httpx.AsyncClient() as client:
         assert await HttpElectorate(client, OneNode(body), counters).running("192.0.2.1") is None
     assert counters["containers.election.no_answer.node"] == 1
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("address", ["", ":", "1.2.3.4:x", "1.2.3.4:16127:1"])
+async def test_what_is_no_address_does_not_answer(address: str) -> None:
+    async with httpx.AsyncClient() as client:
+        assert await HttpElectorate(client, OneNode(b"[]"), Counters()).running(address) is None

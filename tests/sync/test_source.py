@@ -132,3 +132,11 @@ async def test_reading_stops_when_the_reader_does() -> None:
         await anext(pieces)
         await trio.sleep(0.3)
         assert sent < 50 << 20
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("ip", ["\ud800", f"{'a' * 64}.com", "192.0.2.1\0"])
+async def test_a_text_that_is_no_host_is_an_address_nobody_answers_at(ip: str) -> None:
+    with pytest.raises(SourceError, match="cannot talk"):
+        async with HttpSource().get(ip, 16127, "/flux/version"):
+            pass

@@ -87,7 +87,7 @@ class HttpSource:
         where = f"{ip}:{port}"
         try:
             stream = await trio.open_tcp_stream(ip, port, local_address=self._source_ip)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a text that is no host name at all is a ValueError
             raise _lost(where, error) from error
         exchange = _Exchange(stream, where)
         try:

@@ -7,7 +7,8 @@ no answer, because a mistaken "nobody" would start an app twice.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, TypeVar
 
 import httpx
 import msgspec
@@ -17,11 +18,34 @@ from trionode.lifecycle.names import bare
 from trionode.runtime.counters import Counters
 from trionode.sync.source import PeerHttp, SourceError
 from trionode.sync.wholebody import whole_body
-from trionode.wire.address import split_address
+from trionode.wire.address import AddressError, split_address
 
 ANSWER_S = 10.0
 ANSWER_BYTES = 1 << 22
 RUNNING_PATH = "/apps/listrunningapps"
+
+T = TypeVar("T")
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """`status` None: there is no envelope, the document is the data."""
+
+    status: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """Of a manager: who runs an app."""
+
+    ips: list[str]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """Of a node: a container that runs."""
+
+    names: Annotated[list[str], msgspec.Meta(max_length=64)] = msgspec.field(
+        name="Names", default_factory=list
+    )
 
 
 class HttpElectorate:
@@ -44,7 +68,7 @@ class HttpElectorate:
     async def running(self, address: str) -> Collection[str] | None:
         """See `Electorate.running`."""
         answer = None
-        with trio.move_on_after(ANSWER_S):
+        with suppress(AddressError), trio.move_on_after(ANSWER_S):
             answer = await self._node_says(*split_address(address))
         if answer is None:
             self._counters.add("containers.election.no_answer.node")
@@ -69,27 +93,30 @@ class HttpElectorate:
 
 
 def _addresses(body: bytes) -> list[str] | None:
-    found = _data(body)
-    if isinstance(found, dict):
-        found = found.get("ips")
-    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        return None
-    return found
+    data = _data(body)
+    found = _read(data, list[str]) if data[:1] == b"[" else _read(data, _Listed)
+    return found.ips if isinstance(found, _Listed) else found
 
 
 def _names(body: bytes) -> list[str] | None:
-    rows = _data(body)
-    if not isinstance(rows, list):
-        return None
-    return [bare(row["Names"][0]) for row in rows if isinstance(row, dict) and row.get("Names")]
+    rows = _read(_data(body), list[_Row])
+    return None if rows is None else [bare(row.names[0]) for row in rows if row.names]
 
 
-def _data(body: bytes) -> Any:
-    """The `data` of a success answer, or the whole document when it has no envelope."""
+def _data(body: bytes) -> bytes:
+    """The `data` of a success answer, or the whole document when it has no envelope; empty: no answer."""
+    body = body.strip()
+    envelope = _read(body, _Envelope) if body[:1] == b"{" else _Envelope()
+    if envelope is None:
+        return b""
+    if envelope.status is None:
+        return body
+    return bytes(envelope.data) if envelope.status == "success" else b""
+
+
+def _read(text: bytes, form: type[T]) -> T | None:
+    """Whoever answers may answer anything: what has not this form throughout is no answer."""
     try:
-        document = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        return msgspec.json.decode(text, type=form)
+    except (msgspec.DecodeError, RecursionError):
         return None
-    if not isinstance(document, dict) or "status" not in document:
-        return document
-    return document.get("data") if document["status"] == "success" else None
