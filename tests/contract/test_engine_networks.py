@@ -143,6 +143,27 @@ async def test_a_network_that_is_gone_can_be_left(networked: World) -> None:
     assert (await engine.inspect(NAME)).state == "running"
 
 
+async def test_a_network_made_anew_under_its_name_is_another_one(networked: World) -> None:
+    engine = networked.engine
+    await engine.create_network(OTHER, OTHER_SUBNET, APP)
+    await engine.create(options())
+    await engine.connect(NAME, OTHER)
+    assert dict((await engine.inspect(NAME)).network_ids) == {NETWORK: "", OTHER: ""}
+    await engine.start(NAME)
+    first = (await engine.network(OTHER)).id
+    assert (await engine.inspect(NAME)).network_ids[OTHER] == first
+    await engine.kill(NAME)
+    await engine.remove_network(OTHER)
+    await engine.create_network(OTHER, OTHER_SUBNET, APP)
+    with pytest.raises(NotFound):
+        await engine.start(NAME)
+    assert (await engine.inspect(NAME)).network_ids[OTHER] == first
+    await engine.connect(NAME, OTHER)
+    await engine.start(NAME)
+    second = (await engine.inspect(NAME)).network_ids[OTHER]
+    assert second == (await engine.network(OTHER)).id != first
+
+
 async def test_both_must_be_there(networked: World) -> None:
     engine = networked.engine
     await engine.create(options())

@@ -16,7 +16,7 @@ import trio
 
 from trionode.config.tree import HostingSettings
 from trionode.containers.actions import AppActions
-from trionode.containers.engine import Engine, EngineError
+from trionode.containers.engine import Engine, EngineError, EngineUnreachable
 from trionode.containers.operations import Busy, Operations
 from trionode.containers.table import Change, ContainerTable
 from trionode.errors import HostError
@@ -62,6 +62,10 @@ class Links(Protocol):
     """Connects linked apps (`containers.health.linking.Linker`)."""
 
     async def sweep(self) -> None: ...
+
+    async def repair(self, container: str) -> bool:
+        """Whether a container whose networks had changed may start now. Raises EngineError."""
+        ...
 
 
 class EngineHost:
@@ -263,10 +267,17 @@ class EngineHost:
     # --- what can be done ---------------------------------------------------------------------
 
     async def start(self, identifier: str) -> None:
-        """See `AppHost.start`; its volumes are mounted first."""
+        """See `AppHost.start`; its volumes are mounted first, and its networks seen to when one was missing."""
         name = container_name(identifier)
         await self._volumes.ensure(name)
-        await self._engine.start(name)
+        try:
+            await self._engine.start(name)
+        except EngineUnreachable:
+            raise
+        except EngineError:
+            if not await self._links.repair(name):
+                raise
+            await self._engine.start(name)
 
     async def stop(self, container: str, grace_s: float) -> None:
         """See `AppHost.stop`."""

@@ -115,6 +115,27 @@ async def test_killed_vanished_and_stopped(
         assert node.health.crashes == {}
 
 
+async def test_a_linked_app_starts_though_its_network_went_or_is_another_one(
+    nothing_left: LeakWatch, engine: TestEngine, machine: diskmachine.DiskMachine, image: str
+) -> None:
+    guest = {**app("guest", part("db", image=image, hdd=0.005, ram=64)), "description": "networkWith: [base]"}
+    async with real_node(engine.url, machine, HostWorld()) as node:
+        await install(node, base(image))
+        await install(node, guest)
+        await node.engine.stop("fluxdb_guest", 0)
+        assert (await node.life.actions.remove("base", reason="the test")).ok
+        await node.host.start("db_guest")
+        assert set((await node.engine.inspect("fluxdb_guest")).addresses) == {"fluxDockerNetwork_guest"}
+
+        await install(node, base(image))
+        assert "fluxdb_guest" in (await node.engine.network("fluxDockerNetwork_base")).endpoints
+        await node.engine.stop("fluxdb_guest", 0)
+        assert (await node.life.actions.remove("base", reason="the test")).ok
+        await install(node, base(image))
+        await node.engine.start("fluxdb_guest")
+        assert "fluxdb_guest" in (await node.engine.network("fluxDockerNetwork_base")).endpoints
+
+
 async def test_unhealthy_is_restarted(
     nothing_left: LeakWatch,
     engine: TestEngine,

@@ -98,6 +98,7 @@ class _Ipam(msgspec.Struct, rename="pascal"):
 class _Endpoint(msgspec.Struct, rename="pascal"):
     address: str = msgspec.field(default="", name="IPAddress")
     config: _Ipam | None = msgspec.field(default=None, name="IPAMConfig")
+    network_id: str = msgspec.field(default="", name="NetworkID")
 
 
 class _NetworkSettings(msgspec.Struct, rename="pascal"):
@@ -120,7 +121,7 @@ class InspectedContainer(msgspec.Struct, rename="pascal"):
     mounts: list[_Mount] | None = None
 
     def details(self, document: Mapping[str, Any]) -> ContainerDetails:
-        state = self.state
+        state, networks = self.state, self.network_settings.networks or {}
         return ContainerDetails(
             id=self.id,
             name=self.name.removeprefix("/"),
@@ -136,9 +137,8 @@ class InspectedContainer(msgspec.Struct, rename="pascal"):
             nano_cpus=self.host_config.nano_cpus,
             restarts=self.host_config.restarts,
             labels=labels_of(self.config.labels),
-            addresses={
-                name: _address(endpoint) for name, endpoint in (self.network_settings.networks or {}).items()
-            },
+            addresses={name: _address(endpoint) for name, endpoint in networks.items()},
+            network_ids={name: one.network_id if one else "" for name, one in networks.items()},
             mounts=tuple(mount.name or mount.source for mount in self.mounts or ()),
             document=document,
         )

@@ -1,19 +1,21 @@
 """Linker: connects apps of one owner that share a network (docs/spec/lifecycle.md §14).
 
 What is connected to what is decided by `plans.networkwith`. Each connection looks first, so that doing it
-again changes nothing; being connected already is success.
+again changes nothing; being connected already is success. A container that does not run keeps the id of a
+network: when that network has gone, or was made anew, it cannot start until it has left or is connected again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from trionode.containers.actions import Spec
-from trionode.containers.engine import Conflict, ContainerRow, Engine, EngineError
-from trionode.lifecycle.names import containers_of
+from trionode.containers.engine import Conflict, ContainerDetails, ContainerRow, Engine, EngineError, NotFound
+from trionode.lifecycle.names import containers_of, parse_name
 from trionode.plans import labels
-from trionode.plans.networks import is_already_connected
+from trionode.plans.networks import is_already_connected, network_name
 from trionode.plans.networkwith import Connect, LinkPlan, plan_forward, plan_links, plan_reverse
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -67,7 +69,40 @@ class Linker:
     async def planned(self) -> tuple[Connect, ...]:
         """What a sweep would connect that is not connected now."""
         plan = plan_links(self._specs(), await self._containers())
-        return tuple([connect for connect in plan.connects if not await self._is_connected(connect)])
+        return tuple([connect for connect in plan.connects if await self._is_missing(connect)])
+
+    async def repair(self, container: str) -> bool:
+        """Whether a container that cannot start may do so now. Raises EngineError.
+
+        It leaves the networks of others that have gone; those made anew it is connected to again if its app
+        still links to them. A container without its own network goes itself: health makes both again.
+        """
+        details = await self._engine.inspect(container)
+        stale = [name for name in details.network_ids if await self._is_stale(details, name)]
+        if not stale:
+            return False
+        if network_name(details.labels.get(labels.OWNER) or parse_name(details.name)[1]) in stale:
+            log.error("its network is gone, both are made again", container=details.name)
+            await self._engine.remove(details.name)
+            return False
+        wanted = plan_links(self._specs(), await self._containers()).connects
+        for network in stale:
+            log.warning("a network it shared is gone", container=details.name, network=network)
+            await self._engine.disconnect(details.name, network, force=True)
+        for connect in wanted:
+            if connect.container == details.name and connect.network in stale:
+                with suppress(NotFound):  # its app is connected again when that network is back
+                    await self.connect(connect)
+        self._counters.add("containers.linking.repaired")
+        return True
+
+    async def _is_stale(self, details: ContainerDetails, network: str) -> bool:
+        try:
+            current = await self._engine.network(network)
+        except NotFound:
+            return True
+        known = details.network_ids[network]
+        return bool(known) and known != current.id
 
     async def connect(self, connect: Connect) -> bool:
         """Make one connection; False when it is there already. Raises EngineError."""
@@ -83,8 +118,17 @@ class Linker:
         log.info("connected", container=connect.container, network=connect.network, why=connect.reason)
         return True
 
+    async def _is_missing(self, connect: Connect) -> bool:
+        try:
+            return not await self._is_connected(connect)
+        except NotFound:
+            return False  # there is nothing to connect it to
+
     async def _is_connected(self, connect: Connect) -> bool:
-        return connect.network in (await self._engine.inspect(connect.container)).addresses
+        # asked first: an engine says nothing of a missing network while the container does not run
+        network = await self._engine.network(connect.network)
+        details = await self._engine.inspect(connect.container)
+        return details.network_ids.get(network.name) in ("", network.id)
 
     async def _carry_out(self, plan: LinkPlan) -> None:
         """What fails is logged; what depends on it is left out, the rest goes on."""

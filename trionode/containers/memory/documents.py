@@ -68,6 +68,7 @@ def details_of(container: MemoryContainer, networks: Mapping[str, MemoryNetwork]
         restarts=container.restarts,
         labels=container.labels,
         addresses=addresses,
+        network_ids={name: container.network_ids.get(name, "") for name in container.networks},
         mounts=sources + container.volumes,
         document=document_of(container, networks, addresses),
     )
@@ -124,7 +125,7 @@ def document_of(
             "Networks": {
                 name: {
                     "IPAMConfig": {"IPv4Address": static} if static else None,
-                    "NetworkID": networks[name].id if name in networks else "",
+                    "NetworkID": container.network_ids.get(name, ""),
                     "Gateway": networks[name].gateway if name in networks and container.is_alive else "",
                     "IPAddress": addresses[name] if container.is_alive else "",
                 }

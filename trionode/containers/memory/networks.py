@@ -83,6 +83,7 @@ class MemoryNetworks:
         if not container.is_alive:
             known = self._own_name(name)
             container.networks[known] = container.networks.get(known) if known in self.by_name else None
+            container.network_ids.pop(known, None)
             return
         network = self.find(name)
         if network.name in container.networks:
@@ -98,13 +99,15 @@ class MemoryNetworks:
         if known not in container.networks:
             raise Conflict(f"container {container.name} is not connected to network {name}", status=500)
         del container.networks[known]
+        container.network_ids.pop(known, None)
         if known in self.by_name:
             self._leave(container, self.by_name[known])
 
     def join_all(self, container: MemoryContainer) -> None:
         """It starts: all its networks or none."""
         joined: list[MemoryNetwork] = []
-        wanted = [(self.find(name), static) for name, static in container.networks.items()]
+        ids = container.network_ids
+        wanted = [(self.find(ids.get(name, name)), static) for name, static in container.networks.items()]
         try:
             for network, static in wanted:
                 self._join(container, network, static)
@@ -138,6 +141,7 @@ class MemoryNetworks:
                 status=403,
             )
         network.endpoints[container.name] = address
+        container.network_ids[network.name] = network.id
         self._hub.tell("network", "connect", network.name, _attributes(container, network))
 
     def _leave(self, container: MemoryContainer, network: MemoryNetwork) -> None:

@@ -78,7 +78,11 @@ class MemoryNetwork:
 
 @dataclass(slots=True)
 class MemoryContainer:
-    """One container. `networks`: name -> the static address asked for, None: any."""
+    """One container. `networks`: name -> the static address asked for, None: any.
+
+    `network_ids`: name -> the network it was last attached to. It starts in that very network or not at all:
+    one made anew under the same name is another one, until it is connected again.
+    """
 
     id: str
     options: CreateOptions
@@ -86,6 +90,7 @@ class MemoryContainer:
     created_ms: int
     labels: Mapping[str, str]
     networks: dict[str, str | None]
+    network_ids: dict[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
     state: State = "created"
     pid: int = 0
