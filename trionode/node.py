@@ -57,7 +57,14 @@ class NodeCore:
         self.settings = settings
         self.counters = Counters()
         self.bus = EventBus(ring=settings.api.event_ring)
-        self.log = EventLog(settings.appstate, parts.store, parts.clock, self.bus, self.counters)
+        self.log = EventLog(
+            settings.appstate,
+            parts.store,
+            parts.clock,
+            self.bus,
+            self.counters,
+            store_settings=settings.store,
+        )
         self.chain = ChainFacts(
             settings.chain,
             parts.daemon,

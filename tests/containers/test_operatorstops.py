@@ -51,6 +51,47 @@ async def test_what_cannot_be_written_has_not_changed() -> None:
 
 
 @pytest.mark.trio
+async def test_a_stop_is_forgotten_though_the_store_fails_for_a_while(autojump_clock: object) -> None:
+    """An app that is installed again must start, whatever the store did when it was removed."""
+    bus, store = EventBus(), MemoryLocalApps()
+    stops = OperatorStops(store, bus)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stops.run)
+        await stops.add(["web_shop", "web_other", "web_third"])
+        store.failing.add("put_meta")
+        bus.publish(APP_REMOVED, {"name": "shop"})
+        await trio.sleep(1)
+        assert stops.names == {"web_other", "web_third"}
+        bus.publish(APP_REMOVED, {"name": "other"})
+        await trio.sleep(200)
+        with pytest.raises(StoreError):
+            await stops.add(["web_shop"])
+        assert stops.names == {"web_third"}
+        store.failing.clear()
+        await trio.sleep(61)
+        assert await store.get_meta(META) == '["web_third"]'
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_what_is_stopped_anew_is_not_forgotten_with_its_former_app(autojump_clock: object) -> None:
+    bus, store = EventBus(), MemoryLocalApps()
+    stops = OperatorStops(store, bus)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stops.run)
+        await stops.add(["web_shop", "db_shop"])
+        store.failing.add("put_meta")
+        bus.publish(APP_REMOVED, {"name": "shop"})
+        await trio.sleep(1)
+        store.failing.clear()
+        await stops.add(["web_shop"])
+        await trio.sleep(100)
+        assert stops.names == {"web_shop"}
+        assert await store.get_meta(META) == '["web_shop"]'
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
 async def test_a_broken_list_says_what_to_do() -> None:
     store = MemoryLocalApps()
     await store.put_meta(META, "{")

@@ -53,5 +53,17 @@ async def test_a_store_that_fails_or_holds_nonsense_stops_no_test() -> None:
     assert await ports(store).left() == ()
 
 
+@pytest.mark.trio
+async def test_notes_that_could_not_be_written_are_written_by_the_next_test_of_the_same_ports() -> None:
+    store = MemoryLocalApps()
+    noting = ports(store)
+    store.failing = {"put_meta"}
+    await noting.begin((31_000,))
+    await noting.end((31_000,), closed=())
+    store.failing.clear()
+    await noting.begin((31_000,))
+    assert await ports(store).left() == (31_000,)
+
+
 def test_the_notes_move_with_the_apps() -> None:
     assert META in LOCAL_META

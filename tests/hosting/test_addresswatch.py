@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,8 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from trionode.appstate.changes import Change
 from trionode.config.tree import AppStateSettings, MonitorSettings
-from trionode.errors import ChainError
+from trionode.errors import ChainError, StoreError
 from trionode.hosting.addresswatch import AddressWatch
 from trionode.hosting.memory import MemoryHost
 from trionode.hosting.port import RunningApp
@@ -280,3 +281,25 @@ async def test_a_damaged_note_is_forgotten(autojump_clock: MockClock) -> None:
     async with watching(Rig(store)) as rig:
         await rig.go_to(NEW)
         assert len(rig.sent) == 1
+
+
+class FailsAtCommits(MemoryStore):
+    """Named values can be written, events cannot, once it is told so."""
+
+    is_failing = False
+
+    def commit_now(self, changes: Sequence[Change]) -> None:
+        if self.is_failing:
+            raise StoreError("the disk is full", remedy="free some space")
+        super().commit_now(changes)
+
+
+@pytest.mark.trio
+async def test_the_network_is_told_though_the_own_store_fails(autojump_clock: MockClock) -> None:
+    store = FailsAtCommits()
+    async with watching(Rig(store)) as rig:
+        store.is_failing = True
+        await rig.go_to(NEW)
+        assert len(rig.sent) == 1
+        assert rig.counters["address.not_stored"] == 1
+        assert rig.confirmations == 1

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from trionode.config.tree import Settings, StoreSettings
 from trionode.sim.conditions import Conditions
 from trionode.sim.scenario import Scenario, run_scenario
 from trionode.sim.world import World, WorldPlan, address_of
@@ -119,3 +120,14 @@ def test_every_meaning_of_loss_lets_nodes_agree_in_the_end(means: str) -> None:
 
     weather = Conditions(loss=0.05, loss_means=means)  # type: ignore[arg-type]
     play(story, WorldPlan(nodes=14, conditions=weather))
+
+
+def test_the_settings_of_the_store_reach_the_event_log() -> None:
+    settings = Settings(store=StoreSettings(queue_batches=1, commit_batch_changes=7))
+
+    async def story(world: World) -> None:
+        await world.start_all()
+        log = world.nodes[0].running.log
+        assert (log.queue_batches, log.batch_changes) == (1, 7)
+
+    play(story, WorldPlan(nodes=1, settings=settings))

@@ -18,7 +18,7 @@ import trio
 from trionode.appstate.decision import Decision
 from trionode.appstate.index import LocationIndex
 from trionode.config.tree import MonitorSettings
-from trionode.errors import TrionodeError
+from trionode.errors import StoreError, TrionodeError
 from trionode.hosting.port import AppHost
 from trionode.hosting.removal import AppRemoval
 from trionode.lifecycle.dos import ADDRESS_UNSTEADY, grown, message_of
@@ -220,8 +220,12 @@ class AddressWatch:
                 log.error("container not restarted", container=identifier, problem=error.one_line())
 
     async def _tell(self, before: str, now: str, at_ms: int) -> None:
-        envelope = self._seal(before, now)
-        await self._own_log.apply_local(envelope)
+        try:
+            await self._own_log.apply_local(self._seal(before, now))
+        except StoreError as error:
+            # Our own rows follow when a peer tells of the change; the network must hear of it from us.
+            self._counters.add("address.not_stored")
+            log.error("change of address not in the own log", problem=error.one_line())
         entry = self._facts.nodes.by_address(before)
         if entry is None or entry.pubkey != self._public_key:
             self._counters.add("address.not_listed")

@@ -84,9 +84,9 @@ class EventLog:
         self._clock = clock
         self._bus = bus
         self._counters = counters
-        self._batch_changes = store_settings.commit_batch_changes
+        self.batch_changes = store_settings.commit_batch_changes
         self._room = trio.Semaphore(store_settings.queue_batches)
-        self._queue_batches = store_settings.queue_batches
+        self.queue_batches = store_settings.queue_batches
         self._queue: deque[_Batch] = deque()
         self._work = trio.Event()
         self._ready = Gate()
@@ -217,7 +217,7 @@ class EventLog:
         if expired:
             await self.store.commit(expired)
         self.state = state
-        self._room = trio.Semaphore(self._queue_batches)
+        self._room = trio.Semaphore(self.queue_batches)
 
     async def _commit_forever(self) -> None:
         while True:
@@ -234,7 +234,7 @@ class EventLog:
         """One group commit of what waits, up to the size of a commit."""
         group = [self._queue.popleft()]
         changes = list(group[0].changes)
-        while self._queue and len(changes) + len(self._queue[0].changes) <= self._batch_changes:
+        while self._queue and len(changes) + len(self._queue[0].changes) <= self.batch_changes:
             batch = self._queue.popleft()
             group.append(batch)
             changes += batch.changes

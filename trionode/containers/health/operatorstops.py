@@ -6,6 +6,7 @@ their app is removed. The list survives the process and a power cut: it lies bes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from trionode.runtime.bus import EventBus
 from trionode.runtime.logs import get_logger
 
 META = "operatorStops"
+AGAIN_S = 60.0
+"""After this long a stop that could not be forgotten is tried again."""
 
 log = get_logger("containers.stops")
 
@@ -39,12 +42,13 @@ class OperatorStops:
         self._store = store
         self._bus = bus
         self._names: frozenset[str] = frozenset()
+        self._gone: set[str] = set()
         self._writing = trio.Lock()
 
     @property
     def names(self) -> frozenset[str]:
-        """Identifiers of the components."""
-        return self._names
+        """Identifiers of the components; those of a removed app no longer, written or not."""
+        return self._names - self._gone
 
     async def load(self) -> None:
         """Read the list; `run` does it too. Raises StoreError."""
@@ -67,20 +71,34 @@ class OperatorStops:
 
     async def _change(self, add: frozenset[str] = frozenset(), drop: frozenset[str] = frozenset()) -> None:
         async with self._writing:
-            names = (self._names | add) - drop
-            if names == self._names:
-                return
-            with trio.CancelScope(shield=True):  # store and memory must not part
-                await self._store.put_meta(META, msgspec.json.encode(sorted(names)).decode())
-                self._names = names
+            gone = frozenset(self._gone)
+            # What is stopped anew stays, though an app of that name was removed before.
+            names = ((self._names - gone) | add) - drop
+            if names != self._names:
+                with trio.CancelScope(shield=True):  # store and memory must not part
+                    await self._store.put_meta(META, msgspec.json.encode(sorted(names)).decode())
+                    self._names = names
+            self._gone -= gone
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._bus.subscribe(APP_REMOVED) as removed:
             await self.load()
             task_status.started()
-            async for event in removed:
-                app = event.data.get("name")
-                gone = [name for name in self._names if name == app or name.partition("_")[2] == app]
-                if gone:
-                    await self.drop(gone)
-                    log.info("stop forgotten", app=app)
+            while True:
+                # An app that is installed again must start: what could not be written is tried again.
+                with trio.move_on_after(AGAIN_S if self._gone else math.inf):
+                    event = await removed.receive()
+                    app = event.data.get("name")
+                    self._gone |= {name for name in self._names if app in (name, name.partition("_")[2])}
+                await self._forget()
+
+    async def _forget(self) -> None:
+        gone = sorted(self._gone)
+        if not gone:
+            return
+        try:
+            await self._change()
+        except StoreError as error:
+            log.error("stops of a removed app not forgotten, tried again", problem=error.one_line())
+        else:
+            log.info("stops forgotten", components=gone)

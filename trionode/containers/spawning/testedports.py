@@ -34,6 +34,7 @@ class TestedPorts:
         self._store = store
         self._used = used
         self._noted: frozenset[int] | None = None
+        self._is_written = True
         self._testing: dict[int, None] = {}
 
     async def left(self) -> tuple[int, ...]:
@@ -62,10 +63,13 @@ class TestedPorts:
         return self._noted
 
     async def _write(self, ports: frozenset[int]) -> None:
-        if ports == self._noted:
+        if ports == self._noted and self._is_written:
             return
-        self._noted = ports
+        self._noted, self._is_written = ports, False
         try:
             await self._store.put_meta(META, msgspec.json.encode(sorted(ports)).decode())
         except StoreError as error:
+            # Written again by the next change of the notes, also by one that changes nothing.
             log.warning("ports under test are not noted", problem=error.one_line())
+        else:
+            self._is_written = self._noted == ports
