@@ -10,12 +10,14 @@ import msgspec
 
 from trionode.cli.config_cmd import toml_value
 from trionode.config.fields import SECTIONS, Field, all_fields
+from trionode.config.withouteffect import TABLE, WithoutEffect
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "config.md"
 FRAME = Path(__file__).resolve().parent / "config_docs.md"
 """What stands before and after the tables."""
 
 MARK = "<!-- sections -->"
+IDLE_MARK = "<!-- without effect -->"
 
 
 def main(arguments: list[str]) -> int:
@@ -38,8 +40,15 @@ def render() -> str:
     for section, struct in SECTIONS.items():
         title = " ".join((struct.__doc__ or "").split())
         parts.append("\n".join(_section(section, title)))
-    parts.append(after.strip() + "\n")
+    idle = ["| original | setting once | why |", "|---|---|---|", *map(_idle_row, TABLE)]
+    parts.append(after.replace(IDLE_MARK, "\n".join(idle)).strip() + "\n")
     return "\n".join(parts)
+
+
+def _idle_row(row: WithoutEffect) -> str:
+    originals = ", ".join(row.originals) or "-"
+    settings = ", ".join(f"`{key}`" for key in row.settings) or "-"
+    return f"| {originals} | {settings} | {row.why} |"
 
 
 def _section(section: str, title: str) -> Iterator[str]:

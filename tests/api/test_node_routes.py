@@ -43,6 +43,12 @@ async def test_simple_values(node: Any) -> None:
     assert health == {"status": "UNKNOWN", "inSteadyState": None, "history": []}
 
 
+async def test_the_kadena_address_is_that_of_the_settings(node: Any) -> None:
+    assert await node.data("/flux/kadena") is None
+    node.configure("node", kadena_address="kadena:k1?chainid=0")
+    assert await node.data("/flux/kadena?again") == "kadena:k1?chainid=0"
+
+
 async def test_own_address_is_null_while_unknown(node: Any) -> None:
     node.chain.own_address = None
     assert await node.data("/flux/ip") is None

@@ -232,6 +232,7 @@ async def test_information(node: Any) -> None:
     assert 8080 in deployment["enterprisePorts"]
     everything = await node.data("/apps/registrationinformation")
     assert everything["hashSyncSettleMs"] == 4000
+    assert (everything["upnpBannedPorts"], everything["cpuCheckIntervalMs"]) == ([], 900_000)
     assert everything["latestAppSpecification"] == await node.data("/apps/latestspecificationversion") == 8
     assert everything["appSpecsEnforcementHeights"]["8"] == 1_932_380
     assert (await node.data("/apps/getappspecsusdprice"))["minUSDPrice"] == 0.99

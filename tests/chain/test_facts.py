@@ -182,6 +182,36 @@ async def test_synced_means_less_than_five_blocks_behind(autojump_clock: MockClo
 
 
 @pytest.mark.trio
+async def test_how_far_behind_counts_as_synced_is_a_setting(autojump_clock: MockClock) -> None:
+    chain = make_chain()
+    async with running(chain, settings=ChainSettings(synced_within_blocks=9)) as (facts, _):
+        await trio.sleep(1)
+        chain.set_height(chain.height - 8)
+        await trio.sleep(31)
+        assert facts.synced
+        chain.set_height(chain.height - 1)
+        await trio.sleep(31)
+        assert not facts.synced
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(("gate_s", "answered_at_s"), [(2.0, 12.0), (5.0, 15.0), (90.0, 30.0)])
+async def test_a_daemon_absent_at_the_start_is_asked_more_often(
+    autojump_clock: MockClock, gate_s: float, answered_at_s: float
+) -> None:
+    chain = make_chain()
+    chain.fail(ME)
+    async with running(chain, settings=ChainSettings(start_gate_interval_s=gate_s)) as (_, bus):
+        await trio.sleep(11)
+        chain.recover(ME)
+        with trio.fail_after(100), bus.subscribe("daemon:polled", buffer=4) as news:
+            await news.receive()
+            assert trio.current_time() == pytest.approx(answered_at_s, abs=0.1)
+            await news.receive()
+            assert trio.current_time() == pytest.approx(answered_at_s + 30, abs=0.1)
+
+
+@pytest.mark.trio
 async def test_garbage_heights_are_a_failed_poll(autojump_clock: MockClock) -> None:
     chain = make_chain()
     async with running(chain) as (facts, _):

@@ -78,6 +78,15 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     good.write_text("[log]\nlevel = 'error'\n[peers]\nmin_inbound = 3\n")
     assert call(["config", "check", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: 2 settings, all accepted\n"
+    old = tmp_path / "old.toml"
+    old.write_text("[log]\nlevel = 'error'\n[file_sync]\nport = 8384\n")
+    assert call(["config", "check", str(old)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{old}: 1 settings, all accepted\n"
+    assert captured.err.startswith(f"trionode: {old}:4: file_sync.port has no effect - Syncthing is not")
+    assert call(["config", "check", str(old), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["withoutEffect"]
+    assert [note["key"] for note in told] == ["file_sync.port"]
     bad = tmp_path / "bad.toml"
     bad.write_text("[log]\nlevel = 'loud'\n[peers]\nmin_inbund = 3\n")
     assert call(["config", "check", str(bad)]) == 3

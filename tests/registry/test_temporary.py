@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from appmessages import owner, paid, permanent, signed
 
+from trionode.config.tree import RegistrySettings
 from trionode.registry.reasons import Reason, Rejected
 from trionode.registry.rows import CurrentSpec
 from trionode.registry.temporary import (
-    QUEUED_MS,
     QUEUED_PER_NAME,
     PendingUpdates,
     TemporaryFacts,
@@ -127,9 +127,12 @@ def test_what_is_encrypted_is_judged_by_secure_nodes_only() -> None:
 
 # ---- the queue ---------------------------------------------------------------------------------------
 
+QUEUED_S = RegistrySettings().pending_update_ttl_s
+QUEUED_MS = round(QUEUED_S * 1000)
+
 
 def test_updates_wait_by_height_and_for_half_an_hour() -> None:
-    queue = PendingUpdates()
+    queue = PendingUpdates(QUEUED_S)
     queue.put("a", "h3", {"n": 3}, 30, 0)
     queue.put("a", "h1", {"n": 1}, 10, 1)
     queue.put("a", "h1", {"n": 1}, 10, 2)
@@ -142,7 +145,7 @@ def test_updates_wait_by_height_and_for_half_an_hour() -> None:
 
 
 def test_the_oldest_names_go_first_and_one_name_cannot_fill_it() -> None:
-    queue = PendingUpdates(names=2)
+    queue = PendingUpdates(QUEUED_S, names=2)
     for number, name in enumerate("abc"):
         queue.put(name, "h", {}, number, 0)
     assert (queue.take("a", 1), queue.take("b", 1), queue.take("c", 1)) == ([], [{}], [{}])

@@ -18,8 +18,6 @@ from trionode.runtime.gate import Gate
 INITIAL_HEADERS = 1_136_836
 """Headers assumed before the first answer, so that a young chain is never taken for synced."""
 
-SYNCED_LAG_BLOCKS = 5
-
 
 class ChainInfo:
     """Height and headers as of the last successful poll; everything asks this, not the RPC."""
@@ -42,14 +40,21 @@ class ChainInfo:
         """The last answer is young enough and its height close enough to the headers."""
         if self._last_success_s is None:
             return False
-        age_s = trio.current_time() - self._last_success_s
-        return age_s <= self._settings.synced_within_s and self.height > self.headers - SYNCED_LAG_BLOCKS
+        settings, age_s = self._settings, trio.current_time() - self._last_success_s
+        behind_blocks = self.headers - self.height
+        return age_s <= settings.synced_within_s and behind_blocks < settings.synced_within_blocks
 
     async def run(self) -> None:
-        """Poll for ever; `poll_interval_s` after each poll ends."""
+        """Poll for ever; `poll_interval_s` after each poll ends, sooner until the daemon first answered."""
+        settings = self._settings
         while True:
             await self.poll()
-            await trio.sleep(self._settings.poll_interval_s)
+            absent = self._last_success_s is None
+            await trio.sleep(
+                min(settings.start_gate_interval_s, settings.poll_interval_s)
+                if absent
+                else settings.poll_interval_s
+            )
 
     async def poll(self) -> None:
         """Ask once; a failure keeps the last values."""

@@ -78,13 +78,18 @@ def show(
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
 def check(ctx: click.Context, file: Path, as_json: bool) -> None:
-    """Check FILE alone, without environment and flags; name every problem. Exit 3 if there is one."""
-    from trionode.config.load import Problem, RefusedSettings, load
+    """Check FILE alone, without environment and flags; name every problem. Exit 3 if there is one.
+
+    A setting that has no effect is told, but is no problem.
+    """
+    from trionode.config.load import Note, Problem, RefusedSettings, load
 
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Note, ...] = ()
     given = 0
     try:
         loaded = load([file])
+        notes = loaded.notes
         given = sum(origin != "default" for origin in loaded.origins.values())
     except RefusedSettings as error:
         problems = error.problems
@@ -97,12 +102,15 @@ def check(ctx: click.Context, file: Path, as_json: bool) -> None:
                         {"where": p.where, "key": p.key, "message": p.message, "remedy": p.remedy}
                         for p in problems
                     ],
+                    "withoutEffect": [{"where": n.where, "key": n.key, "why": n.why} for n in notes],
                 }
             )
         )
     else:
         for problem in problems:
             click.echo(f"trionode: {problem.one_line()}", err=True)
+        for note in notes:
+            click.echo(f"trionode: {note.one_line()}", err=True)
         if not problems:
             click.echo(f"{file}: {given} settings, all accepted")
     if problems:

@@ -14,7 +14,6 @@ from trionode.runtime.clock import SystemClock
 from trionode.wire.address import AddressError, is_routable_ipv4, same_address, split_address
 from trionode.wire.nodelist import NodeEntry, NodeList
 
-SYNCED_WITHIN_BLOCKS = 5
 FEW_CONNECTIONS = 3
 TIERS = frozenset({"CUMULUS", "NIMBUS", "STRATUS"})
 BLOCK_AHEAD_S = 120
@@ -42,7 +41,7 @@ async def daemon(patient: Patient) -> Sequence[Finding]:
     blocks, headers = _int(found, "blocks"), max(_int(found, "headers"), _int(found, "blocks"))
     evidence = f"{where}, version {info.get('version')}, block {blocks} of {headers}"
     verdicts = []
-    if headers - blocks >= SYNCED_WITHIN_BLOCKS:
+    if headers - blocks >= settings.synced_within_blocks:
         verdicts.append(fail("daemon", f"{evidence}: not synced", "let it sync, see its debug.log"))
     else:
         verdicts.append(ok("daemon", f"{evidence}, synced"))

@@ -29,7 +29,6 @@ _SHOWN = (
     ("store", ("url",)),
     ("api", ("event_stream",)),
     ("log", ("level", "format", "file")),
-    ("router", ("router_ip",)),
     ("hosting", ("engine", "apps_dir", "blocked_ports", "blocked_repositories")),
 )
 """Settings an operator may want to change; all others are in docs/config.md."""

@@ -58,8 +58,11 @@ def command(
     hosts = {seed_target(seed)[0] for seed in wanted}
     folder = data_folder(settings) / FOLDER
     set_up_logs(settings.log)
+    log = get_logger("observe")
+    for note in loaded.notes:
+        log.warning("setting without effect", key=note.key, where=note.where, why=note.why)
     if len(hosts) < LEAST_SOURCES:
-        get_logger("observe").warning(
+        log.warning(
             "all that follows rests on what these seeds say",
             hosts=len(hosts),
             remedy=f"name {LEAST_SOURCES} nodes of different operators",

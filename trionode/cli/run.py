@@ -29,6 +29,8 @@ def command(
     if only_check:
         for warning in ready.warnings:
             click.echo(f"warning: {warning}", err=True)
+        for note in loaded.notes:
+            click.echo(f"warning: {note.one_line()}", err=True)
         click.echo(f"ready to start as {ready.key.address} (key from {ready.key_source})")
         return
 
@@ -45,6 +47,8 @@ def command(
     )
     for warning in ready.warnings:
         log.warning(warning)
+    for note in loaded.notes:
+        log.warning("setting without effect", key=note.key, where=note.where, why=note.why)
 
     import trio
 

@@ -16,6 +16,7 @@ import msgspec
 
 from trionode.chain.conf import read_conf
 from trionode.config.load import RefusedSettings, load
+from trionode.config.withouteffect import why_not_taken
 from trionode.errors import ConfigError
 
 _MAX_BYTES = 1024 * 1024
@@ -28,7 +29,6 @@ _USER_KEYS = {
     "zelid": "node.operator_id",
     "apiport": "node.api_port",
     "kadena": "node.kadena_address",
-    "routerIP": "router.router_ip",
     "blockedPorts": "hosting.blocked_ports",
     "blockedRepositories": "hosting.blocked_repositories",
 }
@@ -149,10 +149,10 @@ def _take(entries: Mapping[str, Any], settings: dict[str, Any], report: list[str
         ours = _USER_KEYS.get(key) or _CONF_KEYS.get(key)
         if key == _KEY_OF_CONF:
             report.append(f"  took    {key} (the node key)")
-        elif ours is None:
-            report.append(f"  ignored {key}: trionode has no use for it")
-        elif value in ("", [], "127.0.0.1"):
+        elif value in ("", [], "127.0.0.1") or value is False:
             report.append(f"  ignored {key}: not set there")
+        elif ours is None:
+            report.append(f"  ignored {key}: {why_not_taken(key)}")
         else:
             fitting, reason = _fit(ours, value)
             if reason:

@@ -137,9 +137,6 @@ class SpawnerSettings(Section, frozen=True, kw_only=True):
     failed_ttl_s: Annotated[float, about("a failed app is left alone", gt=0, original="fixed, 7 d")] = (
         604_800.0
     )
-    pending_update_ttl_s: Annotated[
-        float, about("a pending update is remembered", gt=0, original="fixed, 30 min")
-    ] = 1800.0
 
 
 class InstallerSettings(Section, frozen=True, kw_only=True):
@@ -270,9 +267,6 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
     availability_timeout_s: Annotated[
         float, about("one check by another node", gt=0, original="fixed, 7 s")
     ] = 7.0
-    cpu_interval_s: Annotated[
-        float, about("not used: no CPU throttling", gt=0, original="fluxapps.cpuCheckIntervalMs")
-    ] = 900.0
     port_restore_interval_s: Annotated[
         float,
         about("rules for private addresses again", gt=0, original="fluxapps.portRestoreIntervalMs"),
@@ -287,7 +281,12 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
         float, about("between two of those removals", ge=0, original="fixed, 5 s")
     ] = 5.0
     storage_delay_s: Annotated[
-        float, about("first look at the size of root file systems", ge=0, original="fixed, 20 min")
+        float,
+        about(
+            "first look at the size of root file systems, times boot.delay_factor",
+            ge=0,
+            original="fixed, 20 min",
+        ),
     ] = 1200.0
     storage_interval_s: Annotated[
         float, about("look at the size of root file systems", gt=0, original="fixed, 30 min")

@@ -48,7 +48,7 @@ class ChainSettings(Section, frozen=True, kw_only=True):
         about("age of a good poll up to which the chain counts as synced", gt=0, original="fixed, 300 s"),
     ] = 300.0
     synced_within_blocks: Annotated[
-        int, about("headers ahead of blocks up to which it counts as synced", ge=1, original="fixed, 5")
+        int, about("not synced when headers are this many blocks ahead", ge=1, original="fixed, 5")
     ] = 5
     confirmation_poll_interval_s: Annotated[
         float, about("node status poll", gt=0, original="confirmation.pollIntervalMs")
@@ -68,7 +68,12 @@ class ChainSettings(Section, frozen=True, kw_only=True):
         float, about("retry of the first node list", gt=0, original="fixed, 15 s")
     ] = 15.0
     start_gate_interval_s: Annotated[
-        float, about("asking an absent daemon at start", gt=0, original="fixed, 5 s")
+        float,
+        about(
+            "pause between polls until the daemon first answered; at most poll_interval_s",
+            gt=0,
+            original="fixed, 5 s",
+        ),
     ] = 5.0
 
 
@@ -78,9 +83,6 @@ class ExplorerSettings(Section, frozen=True, kw_only=True):
     first_height: Annotated[
         int, about("first height scanned for payments", ge=0, original="fluxapps.epochstart", shared=True)
     ] = 694_000
-    reorg_check_height: Annotated[
-        int, about("no reorganisation check below", ge=0, original="daemon.chainValidHeight")
-    ] = 1_062_000
     sync_retry_s: Annotated[
         float, about("waiting for a synced daemon", gt=0, original="fluxapps.explorerSyncRetryMs")
     ] = 120.0
@@ -90,9 +92,6 @@ class ExplorerSettings(Section, frozen=True, kw_only=True):
     tip_interval_s: Annotated[
         float, about("look for a new block at the tip", gt=0, original="fixed, 5 s")
     ] = 5.0
-    recovery_retry_s: Annotated[float, about("after a failed recovery", gt=0, original="fixed, 15 min")] = (
-        900.0
-    )
     pon_height: Annotated[
         int,
         about(
@@ -111,9 +110,6 @@ class ExplorerSettings(Section, frozen=True, kw_only=True):
     rebuild_period_blocks: Annotated[
         int, about("audit of the hash set", ge=1, original="fluxapps.reconstructAppMessagesHashPeriod")
     ] = 3600
-    bench_ports_period_blocks: Annotated[
-        int, about("multi-port bench of UPnP nodes", ge=1, original="fluxapps.benchUpnpPeriod")
-    ] = 6480
 
 
 class HashSyncSettings(Section, frozen=True, kw_only=True):
@@ -199,6 +195,10 @@ class RegistrySettings(Section, frozen=True, kw_only=True):
     temporary_message_ttl_s: Annotated[
         float, about("life of an unpaid app message", gt=0, original="fluxapps.tempMsgTtlS")
     ] = 3600.0
+    pending_update_ttl_s: Annotated[
+        float,
+        about("an update waits this long for its registration", gt=0, original="fixed, 30 min"),
+    ] = 1800.0
     max_image_bytes: Annotated[
         int, about("largest image", ge=1, original="fluxapps.maxImageSize", shared=True)
     ] = 5_000_000_000
@@ -293,7 +293,3 @@ class RegistrySettings(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         about("ports that cost extra, single or FROM-TO", original="fluxapps.enterprisePorts", shared=True),
     ] = ("0-1023", "8080", "8081", "8443", "6667")
-    upnp_banned_ports: Annotated[
-        tuple[str, ...],
-        about("ports UPnP nodes may not use", original="fluxapps.upnpBannedPorts", shared=True),
-    ] = ()

@@ -20,7 +20,6 @@ _ORDERED = (
     ("registry.min_instances", "registry.max_instances"),
     ("registry.min_instances_v8", "registry.max_instances"),
     ("system.lag_interval_s", "system.lag_window_s"),
-    ("file_sync.nudge_after_s", "file_sync.nudge_interval_max_s"),
 )
 """Pairs whose first must not exceed their second."""
 
@@ -72,7 +71,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             f"store.url = {shown!r} names no store that trionode knows",
             "use mongodb://HOST:PORT, sqlite:PATH or memory:, or leave it empty",
         )
-    for key in ("registry.banned_ports", "registry.enterprise_ports", "registry.upnp_banned_ports"):
+    for key in ("registry.banned_ports", "registry.enterprise_ports"):
         entries = value_of(settings, key)
         assert isinstance(entries, tuple)
         for entry in entries:

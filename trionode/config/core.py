@@ -96,9 +96,6 @@ class NetworkSettings(Section, frozen=True, kw_only=True):
             shared=True,
         ),
     ] = "5.0.0"
-    same_address_ports_max: Annotated[
-        int, about("most nodes behind one address", ge=1, le=64, original="server.allowedPorts (count)")
-    ] = 8
 
 
 class SupervisorSettings(Section, frozen=True, kw_only=True):
@@ -154,17 +151,7 @@ class BootSettings(Section, frozen=True, kw_only=True):
     start_spacing_s: Annotated[
         float, about("boot decision: pause after each app or component", ge=0, original="fixed, 2 s")
     ] = 2.0
-    firewall_delay_s: Annotated[
-        float, about("firewall and engine network rules", ge=0, original="fixed, 30 s")
-    ] = 30.0
-    volumes_delay_s: Annotated[float, about("volume path check", ge=0, original="fixed, 45 s")] = 45.0
     hardware_delay_s: Annotated[float, about("hardware validation", ge=0, original="fixed, 50 s")] = 50.0
-    foreign_containers_delay_s: Annotated[
-        float, about("stop of containers that are not apps; app ports", ge=0, original="fixed, 60 s")
-    ] = 60.0
-    foreign_containers_interval_s: Annotated[float, about("the same again", gt=0, original="fixed, 2 h")] = (
-        7200.0
-    )
     node_monitor_delay_s: Annotated[float, about("node status monitor", ge=0, original="fixed, 90 s")] = 90.0
     availability_delay_s: Annotated[
         float, about("port availability and file sync monitors", ge=0, original="fixed, 180 s")
@@ -175,14 +162,6 @@ class BootSettings(Section, frozen=True, kw_only=True):
     daemon_health_interval_s: Annotated[
         float, about("daemon health check", gt=0, original="fixed, 15 min")
     ] = 900.0
-    image_updater_delay_s: Annotated[
-        float, about("start of the image updater", ge=0, original="fixed, 10 min")
-    ] = 600.0
-    storage_delay_s: Annotated[float, about("storage check", ge=0, original="fixed, 20 min")] = 1200.0
-    storage_interval_s: Annotated[float, about("storage check", gt=0, original="fixed, 30 min")] = 1800.0
-    backup_cleanup_interval_s: Annotated[float, about("backup cleanup", gt=0, original="fixed, 25 min")] = (
-        1500.0
-    )
     forced_removal_delay_s: Annotated[
         float, about("first removal of orphan containers", ge=0, original="fixed, 30 min")
     ] = 1800.0
@@ -255,12 +234,6 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     login_phrase_ttl_s: Annotated[
         float, about("life of a login phrase", gt=0, original="TTL of activeloginphrases")
     ] = 900.0
-    payment_request_ttl_s: Annotated[
-        float, about("life of a payment request", gt=0, original="TTL of activepaymentrequests")
-    ] = 3600.0
-    completed_payment_ttl_s: Annotated[
-        float, about("life of a completed payment", gt=0, original="TTL of completedpayments")
-    ] = 604_800.0
     fan_out_spacing_s: Annotated[
         float,
         about("pause between two nodes of a global command", ge=0, original="fluxapps.globalCmdDelayMs"),

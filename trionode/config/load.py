@@ -1,8 +1,8 @@
 """Reads the settings: defaults, then TOML files, then the environment, then flags; the last one wins.
 
 Every value keeps its origin. Everything unknown or out of range is refused with the place where it
-stands, the accepted range and, for a mistyped key, the likely one. Layers and keys:
-docs/config.md.
+stands, the accepted range and, for a mistyped key, the likely one; a key that is known to have no effect
+here is passed over and noted. Layers and keys: docs/config.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trionode.config.fields import SECTIONS, Field, all_fields, suggest, suggest
 from trionode.config.section import Section
 from trionode.config.tomllines import key_lines
 from trionode.config.tree import Settings
+from trionode.config.withouteffect import FORMER_SECTIONS, FORMER_SETTINGS
 from trionode.errors import ConfigError
 
 ENV_PREFIX = "TRIONODE_"
@@ -39,6 +40,17 @@ class Problem(msgspec.Struct, frozen=True):
         return f"{place}{self.message} - {self.remedy}"
 
 
+class Note(msgspec.Struct, frozen=True):
+    """A setting that has no effect: where it stands, its key, why."""
+
+    where: str
+    key: str
+    why: str
+
+    def one_line(self) -> str:
+        return f"{self.where}: {self.key} has no effect - {self.why}"
+
+
 class RefusedSettings(ConfigError):
     """At least one setting was refused; `problems` has all of them, the message tells the first."""
 
@@ -52,11 +64,15 @@ class RefusedSettings(ConfigError):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The settings and, by full key, where each value came from (e.g. "/etc/t.toml:12")."""
+    """The settings and, by full key, where each value came from (e.g. "/etc/t.toml:12").
+
+    `notes`: what was given and has no effect.
+    """
 
     settings: Settings
     origins: Mapping[str, str]
     files: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def load(
@@ -76,7 +92,7 @@ def load(
         files.append(str(path))
     layers.add_environment(env or {})
     layers.add_flags(overrides or {})
-    return Loaded(layers.settings(), layers.origins(), tuple(files))
+    return Loaded(layers.settings(), layers.origins(), tuple(files), layers.notes())
 
 
 def parse_assignment(text: str) -> tuple[str, str]:
@@ -94,6 +110,7 @@ class _Layers:
         self._values: dict[str, object] = {}
         self._origins: dict[str, str] = {}
         self._problems: list[Problem] = []
+        self._notes: list[Note] = []
 
     def add_file(self, path: Path) -> None:
         text = _read(path)
@@ -106,7 +123,7 @@ class _Layers:
             at = f"{path}:{lines.get((section,), 1)}"
             if not isinstance(content, dict):
                 self._unknown(at, section)
-            elif section not in SECTIONS:
+            elif section not in SECTIONS and section not in FORMER_SECTIONS:
                 near = suggest_section(section)
                 remedy = f"did you mean [{near}]?" if near else f"sections are {', '.join(SECTIONS)}"
                 self._refuse(at, section, f"unknown section [{section}]", remedy)
@@ -139,6 +156,9 @@ class _Layers:
 
     def origins(self) -> Mapping[str, str]:
         return {key: self._origins.get(key, DEFAULT_ORIGIN) for key in all_fields()}
+
+    def notes(self) -> tuple[Note, ...]:
+        return tuple(self._notes)
 
     def settings(self) -> Settings:
         """The finished tree. Raises RefusedSettings when anything was refused."""
@@ -186,6 +206,9 @@ class _Layers:
         self._origins[key] = where
 
     def _unknown(self, where: str, key: str) -> None:
+        if key in FORMER_SETTINGS:
+            self._notes.append(Note(where, key, FORMER_SETTINGS[key].replace("`", "")))
+            return
         near = suggest(key)
         remedy = f"did you mean {near}?" if near else "`trionode config show` lists all settings"
         self._refuse(where, key, f"unknown setting {key}", remedy)

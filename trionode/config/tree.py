@@ -35,12 +35,8 @@ from trionode.config.economy import EconomySettings, Price, SupportAddress, UsdP
 from trionode.config.gossip import AppStateSettings, GossipSettings, PeerSettings, StateSyncSettings
 from trionode.config.host import (
     EnterpriseSettings,
-    FileSyncSettings,
     ResourceSettings,
-    RouterSettings,
     ServicesSettings,
-    Tier,
-    Tiers,
 )
 from trionode.config.observer import ObserverSettings
 from trionode.config.section import Section
@@ -53,7 +49,6 @@ __all__ = [
     "EconomySettings",
     "EnterpriseSettings",
     "ExplorerSettings",
-    "FileSyncSettings",
     "GossipSettings",
     "HashSyncSettings",
     "HostingSettings",
@@ -69,7 +64,6 @@ __all__ = [
     "Price",
     "RegistrySettings",
     "ResourceSettings",
-    "RouterSettings",
     "Section",
     "ServicesSettings",
     "Settings",
@@ -79,8 +73,6 @@ __all__ = [
     "SupervisorSettings",
     "SupportAddress",
     "SystemSettings",
-    "Tier",
-    "Tiers",
     "UsdPrice",
     "VersionHeight",
 ]
@@ -108,11 +100,9 @@ class Settings(Section, frozen=True, kw_only=True):
     images: ImageSettings = ImageSettings()
     monitors: MonitorSettings = MonitorSettings()
     port_test: PortTestSettings = PortTestSettings()
-    file_sync: FileSyncSettings = FileSyncSettings()
     resources: ResourceSettings = ResourceSettings()
     enterprise: EnterpriseSettings = EnterpriseSettings()
     services: ServicesSettings = ServicesSettings()
-    router: RouterSettings = RouterSettings()
     system: SystemSettings = SystemSettings()
     boot: BootSettings = BootSettings()
     observer: ObserverSettings = ObserverSettings()

@@ -30,8 +30,6 @@ QUEUED_NAMES = 200
 QUEUED_PER_NAME = 20
 """Ours: the network sets no bound, but one name must not fill the memory of a node."""
 
-QUEUED_MS = 30 * 60 * 1000
-
 
 class Candidate(msgspec.Struct, frozen=True):
     """A message as received, and its specification in canonical form."""
@@ -218,11 +216,11 @@ class _Queued(msgspec.Struct, frozen=True):
 
 
 class PendingUpdates:
-    """Updates whose registration is not known yet, by name: 30 minutes, the oldest names go first."""
+    """Updates whose registration is not known yet, by name, for `lifetime_s`; the oldest names go first."""
 
-    def __init__(self, *, names: int = QUEUED_NAMES, lifetime_ms: int = QUEUED_MS) -> None:
+    def __init__(self, lifetime_s: float, *, names: int = QUEUED_NAMES) -> None:
         self._most_names = names
-        self._lifetime_ms = lifetime_ms
+        self._lifetime_ms = round(lifetime_s * 1000)
         self._queues: OrderedDict[str, dict[str, _Queued]] = OrderedDict()
 
     def __len__(self) -> int:

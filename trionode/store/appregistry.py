@@ -96,7 +96,7 @@ class AppRegistry:
         self.constants = constants
         self.current = CurrentSpecs(constants)
         self.temporaries = Temporaries(store, clock, counters, constants.registry.temporary_message_ttl_s)
-        self.pending = PendingUpdates()
+        self.pending = PendingUpdates(constants.registry.pending_update_ttl_s)
         self._clock = clock
         self._bus = bus
         self._counters = counters

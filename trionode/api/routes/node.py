@@ -78,9 +78,8 @@ async def api_port(call: Call) -> Answer:
     return data(call.context.settings.node.api_port)
 
 
-async def nothing_known(call: Call) -> Answer:
-    """For members whose source does not exist (yet): null is the documented "unknown"."""
-    return data(None)
+async def kadena_address(call: Call) -> Answer:
+    return data(call.context.settings.node.kadena_address or None)
 
 
 async def geolocation(call: Call) -> Answer:
@@ -264,7 +263,14 @@ ROUTES = (
     ),
     Route("/flux/apiport", api_port, "Own API port", "node", cache_s=DAY_S, result=INTEGER),
     Route("/flux/geolocation", geolocation, "Where the node is; null until known", "node", cache_s=30),
-    Route("/flux/kadena", nothing_known, "Kadena address of the operator", "node", cache_s=30),
+    Route(
+        "/flux/kadena",
+        kadena_address,
+        "Kadena address of the operator; null when there is none",
+        "node",
+        cache_s=30,
+        result=TEXT_OR_NULL,
+    ),
     Route("/flux/dosstate", dos_state, "Own penalty counter", "node", cache_s=30, result=DOS_STATE),
     Route(
         "/flux/clockdrift",

@@ -16,6 +16,7 @@ from trionode.api.registrycall import find_current, prices, require_synced, stor
 from trionode.api.route import INTEGER, NUMBER, Field, Route, object_of, schema
 from trionode.config.fields import all_fields
 from trionode.config.tree import Settings
+from trionode.config.withouteffect import ANSWERS
 from trionode.registry.constants import HIGHEST_PORT
 from trionode.registry.messages import UPDATE_TYPES
 from trionode.registry.prices import PriceTable
@@ -32,8 +33,11 @@ async def registration_information(call: Call) -> Answer:
 
 
 def information(settings: Settings, table: PriceTable) -> dict[str, Any]:
-    """Every setting that has a name of the original below `fluxapps`, in the original's unit."""
-    made: dict[str, Any] = {}
+    """Every setting that has a name of the original below `fluxapps`, in the original's unit.
+
+    Names that are no settings here are told as the network knows them.
+    """
+    made: dict[str, Any] = dict(ANSWERS)
     for field in all_fields().values():
         path = field.original.removeprefix(ORIGINAL)
         if path == field.original or " " in path:

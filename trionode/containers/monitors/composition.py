@@ -125,6 +125,7 @@ class Monitoring:
             ),
             StorageWatch(
                 settings.monitors,
+                settings.boot,
                 installed=parts.installed,
                 engine=parts.engine,
                 actions=actions,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from trionode.config.tree import MonitorSettings
+from trionode.config.tree import BootSettings, MonitorSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.engine import Engine, NotFound
 from trionode.errors import TrionodeError
@@ -39,6 +39,7 @@ class StorageWatch:
     def __init__(
         self,
         settings: MonitorSettings,
+        boot: BootSettings,
         *,
         installed: Rows,
         engine: Engine,
@@ -46,7 +47,7 @@ class StorageWatch:
         boot_settled: Gate,
         counters: Counters,
     ) -> None:
-        self._first_s = settings.storage_delay_s
+        self._first_s = settings.storage_delay_s * boot.delay_factor
         self._interval_s = settings.storage_interval_s
         self._spacing_s = settings.storage_spacing_s
         self._installed = installed
