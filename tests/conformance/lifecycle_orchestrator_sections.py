@@ -110,6 +110,9 @@ class StubStateSync:
     def on_done(self, listener: Callable[[Any, str], None]) -> None:
         self._listeners.append(listener)
 
+    def on_lost(self, listener: Callable[[str], None]) -> None:
+        pass
+
     def complete(self, kind: str) -> None:
         self._done[kind] = number = self._done.get(kind, 0) + 1
         for listener in self._listeners:

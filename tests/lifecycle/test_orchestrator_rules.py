@@ -210,6 +210,11 @@ class OrchestratorMachine(RuleBasedStateMachine):
             self.told.answers[kind].add(peer)
         self.feed(life.PeerAnswered(kind, peer))
 
+    @rule(peer=st.sampled_from(PEERS))
+    def link_lost(self, peer: str) -> None:
+        self.fit = [key for key in self.fit if key != peer]
+        self.feed(life.PeerLost(peer))
+
     @precondition(lambda self: bool(self.timers))
     @rule(data=st.data())
     def timer_rings(self, data: Any) -> None:

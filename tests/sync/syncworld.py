@@ -226,6 +226,7 @@ class FakeStateSync:
         self.error: Exception | None = None
         self.forgotten = 0
         self._listeners: list[Callable[[Any, str], None]] = []
+        self._lost_listeners: list[Callable[[str], None]] = []
 
     def eligible(self) -> list[str]:
         return list(self.fit)
@@ -243,6 +244,15 @@ class FakeStateSync:
 
     def on_done(self, listener: Callable[[Any, str], None]) -> None:
         self._listeners.append(listener)
+
+    def on_lost(self, listener: Callable[[str], None]) -> None:
+        self._lost_listeners.append(listener)
+
+    def lose(self, key: str) -> None:
+        """The link of that peer goes."""
+        self.fit.remove(key)
+        for listener in self._lost_listeners:
+            listener(key)
 
     def answer(self, *keys: str, kinds: Sequence[str] = KINDS) -> None:
         for key in keys:

@@ -114,6 +114,43 @@ async def test_further_peers_are_asked_when_the_window_ends(autojump_clock: Any,
 
 
 @pytest.mark.trio
+async def test_in_the_place_of_a_peer_whose_link_went_another_is_asked_at_once(
+    autojump_clock: Any, node: Bench
+) -> None:
+    node.state_sync.fit = list(FIVE)
+    node.block(HEIGHT + 1)
+    await trio.sleep(1)
+    node.state_sync.answer(FIVE[0])
+    node.state_sync.lose(FIVE[0])
+    node.state_sync.lose(FIVE[2])
+    await trio.sleep(1)
+    assert [keys for _, keys in node.state_sync.asked] == [FIVE[:3], FIVE[3:4]]
+    node.state_sync.answer(FIVE[1], FIVE[3])
+    await trio.sleep(1)
+    assert node.orchestrator.phase is Phase.READY
+
+
+@pytest.mark.trio
+async def test_a_peer_that_is_back_on_another_link_is_asked_again_at_once(
+    autojump_clock: Any, node: Bench
+) -> None:
+    node.state_sync.fit = list(FIVE[:3])
+    node.block(HEIGHT + 1)
+    await trio.sleep(1)
+    node.state_sync.answer(*FIVE[:2])
+    node.state_sync.lose(FIVE[2])
+    await trio.sleep(5)
+    assert len(node.state_sync.asked) == 1
+    node.state_sync.fit.append(FIVE[2])
+    node.bus.publish("peers:added", {"total": 13})
+    await trio.sleep(1)
+    assert [keys for _, keys in node.state_sync.asked][1:] == [FIVE[2:3]]
+    node.state_sync.answer(FIVE[2])
+    await trio.sleep(1)
+    assert node.orchestrator.phase is Phase.READY
+
+
+@pytest.mark.trio
 async def test_when_nobody_is_left_the_silent_are_asked_once_more(autojump_clock: Any, node: Bench) -> None:
     node.state_sync.fit = list(FIVE[:3])
     node.block(HEIGHT + 1)

@@ -117,9 +117,12 @@ async def test_answers_nobody_asked_for_change_nothing(autojump_clock: Any, w: W
 
 async def test_forgotten_marks_and_gone_peers_are_not_listened_to(autojump_clock: Any, w: World) -> None:
     node, (one, two) = await asked(w, 2)
+    lost: list[str] = []
+    node.sync.on_lost(lost.append)
     await one.link.close(1000, "")
     await trio.sleep(1)
     assert node.sync.marked() == (two.name,)
+    assert lost == [one.name]
     await two.chunk(RUNNING, [event(w.running(w.ips[3], "app"))], done=False)
     await trio.sleep(1)
     node.sync.forget_marks()

@@ -75,7 +75,7 @@ async def two_nodes(folder: Path) -> AsyncIterator[tuple[Node, Node, dict[str, N
 
 
 async def test_a_late_node_gets_everything_over_a_socket(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(250):
         async with two_nodes(tmp_path) as (old, late, keys):
             now_ms = old.clock.now_ms()
             async with trio.open_nursery() as nursery:

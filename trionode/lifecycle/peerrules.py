@@ -1,7 +1,8 @@
 """The orchestrator's rules of peers: when they are asked for app state, and whose answers count.
 
 Facts: docs/spec/lifecycle.md §8 "State sync", docs/spec/events.md §10.1. Ours: peers are looked for again
-while nobody could be asked, and further ones are asked when the window ends with answers missing.
+while nobody could be asked, and further ones are asked when the window ends with answers missing, or in the
+place of a peer whose link went.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from trionode.lifecycle.phases import (
     LookForPeers,
     OpenFirstBroadcast,
     PeerAnswered,
+    PeerLost,
     PeersAsked,
     PeersEligible,
     Phase,
     StartTimer,
+    State,
     StopTimer,
 )
 from trionode.lifecycle.turn import PEERS_ENOUGH, PEERS_TOO_FEW, Turn
@@ -55,7 +58,8 @@ def look_again(turn: Turn, event: Happening | None = None) -> None:
     """Ask further peers while answers are missing and nobody is being waited for."""
     state = turn.state
     wanted = state.phase is not Phase.DEGRADED and not state.all_complete
-    if wanted and state.node_list and state.enough_peers and not state.asking and not state.window_open:
+    waited_for = state.window_open and not state.leavers
+    if wanted and state.node_list and state.enough_peers and not state.asking and not waited_for:
         turn.do(LookForPeers())
 
 
@@ -65,7 +69,11 @@ def eligible(turn: Turn, event: PeersEligible) -> None:
     if state.asking or state.phase is Phase.DEGRADED:
         return
     fresh = tuple(key for key in event.keys if key not in state.asked)
-    if fresh and (state.asked or len(fresh) >= needed):
+    if state.window_open and state.leavers:
+        if fresh:
+            turn.set(asking=True)
+            turn.do(AskPeers(fresh[: state.leavers]))
+    elif fresh and (state.asked or len(fresh) >= needed):
         turn.set(asking=True)
         turn.do(AskPeers(fresh[:needed]))
     elif state.asked and not (fresh or state.window_open or state.pausing or state.all_complete):
@@ -79,7 +87,8 @@ def asked(turn: Turn, event: PeersAsked) -> None:
     if state.phase is Phase.DEGRADED:  # the peers have gone meanwhile, and with them the cycle
         turn.do(ForgetMarks())
         return
-    turn.set(asking=False, asked=state.asked | set(event.keys))
+    left = max(0, state.leavers - len(event.keys))
+    turn.set(asking=False, asked=state.asked | set(event.keys), leavers=left)
     if event.keys and not state.window_open and not state.all_complete:
         turn.set(window_open=True)
         turn.do(StartTimer("sync window"))
@@ -91,16 +100,29 @@ def asking_failed(turn: Turn, event: Happening) -> None:
 
 def window_ended(turn: Turn, event: Happening) -> None:
     if turn.state.window_open:
-        turn.set(window_open=False)
+        turn.set(window_open=False, leavers=0)
         turn.do(ForgetMarks())
         look_again(turn)
 
 
+def lost(turn: Turn, event: PeerLost) -> None:
+    """Two nodes that dial each other at once keep one link: what was asked on the other has no answer."""
+    state = turn.state
+    if event.peer not in state.asked - _finished(state) or not state.window_open:
+        return
+    turn.set(asked=state.asked - {event.peer}, leavers=min(state.leavers + 1, turn.facts.min_completions))
+    look_again(turn)
+
+
 def pause_ended(turn: Turn, event: Happening) -> None:
     if turn.state.pausing:
-        finished = frozenset.intersection(*turn.state.completions().values())
-        turn.set(pausing=False, asked=turn.state.asked & finished)
+        turn.set(pausing=False, asked=turn.state.asked & _finished(turn.state))
         look_again(turn)
+
+
+def _finished(state: State) -> frozenset[str]:
+    """The peers that have answered everything."""
+    return frozenset.intersection(*state.completions().values())
 
 
 _FIELDS = dict(zip(KINDS, ("running_from", "installing_from", "errors_from"), strict=True))
@@ -117,7 +139,7 @@ def answered(turn: Turn, event: PeerAnswered) -> None:
     )
     counts = {kind: len(found) for kind, found in turn.state.completions().items()}
     if min(counts.values()) >= needed:
-        turn.set(all_complete=True, window_open=False, pausing=False)
+        turn.set(all_complete=True, window_open=False, leavers=0, pausing=False)
         turn.do(StopTimer("sync window"), StopTimer("ask pause"), ForgetMarks())
         turn.publish("ephemeralSync:allComplete", **counts)
         check(turn)

@@ -97,6 +97,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     eligible: int = 0
     asking: bool = False
     asked: frozenset[str] = frozenset()
+    leavers: int = 0
+    """Asked peers whose links went before they had finished: so many are asked in their place at once."""
     window_open: bool = False
     pausing: bool = False
     running_from: frozenset[str] = frozenset()
@@ -181,6 +183,12 @@ class PeerAnswered(Happening, frozen=True):
     """A peer has answered one kind to its end."""
 
     kind: str
+    peer: str
+
+
+class PeerLost(Happening, frozen=True):
+    """The link of a peer that was asked is gone; the same peer may be back on another one."""
+
     peer: str
 
 

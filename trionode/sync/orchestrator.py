@@ -123,6 +123,7 @@ class Orchestrator:
         self.ready = Gate()
         """Open while READY."""
         state_sync.on_done(lambda kind, peer: self._feed(life.PeerAnswered(kind, peer)))
+        state_sync.on_lost(lambda peer: self._feed(life.PeerLost(peer)))
 
     # What others ask
 

@@ -67,6 +67,7 @@ STORE_PAUSE_S = 1.0
 """Lets the failing log go down; the next attempt then waits until it is up again."""
 
 DoneListener = Callable[[SyncKind, str], None]
+LostListener = Callable[[str], None]
 
 
 PONG_GRACE_MS = 5_000
@@ -167,6 +168,7 @@ class StateSync:
         self._key = key
         self._lines: dict[Peer, _Line] = {}
         self._listeners: list[DoneListener] = []
+        self._lost_listeners: list[LostListener] = []
         self._nursery: trio.Nursery | None = None
         peers.receiver.on_sync_text = self._take
         peers.table.on_change(self._on_change)
@@ -227,6 +229,10 @@ class StateSync:
         """Call `listener(kind, peer key)` when a peer's answer of one kind is complete and stored."""
         self._listeners.append(listener)
 
+    def on_lost(self, listener: LostListener) -> None:
+        """Call `listener(peer key)` when the link of a marked peer is gone."""
+        self._lost_listeners.append(listener)
+
     # The service
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -244,8 +250,10 @@ class StateSync:
 
     def _on_change(self, event: Literal["added", "removed"], peer: Peer) -> None:
         line = self._lines.get(peer)
-        if event == "removed" and line is not None:
+        if event == "removed" and line is not None and line.marked:
             line.unmark()
+            for listener in self._lost_listeners:
+                listener(peer.key)
 
     def _take(self, peer: Peer, text: str) -> trio.Event | None:
         """Queue an answer of a marked peer; the event to wait for before more is read from it."""
