@@ -1,12 +1,10 @@
 """AppRegistry: the one way into the registry (docs/spec/registry.md §8, §10, §12).
 
-Messages from gossip come in by `ingest_temporary`, paid ones become permanent by `promote`, and many at
-once by `process_messages`. The rules are in `trionode.registry`; here their facts are looked up and what
-they decide is stored, in one commit each, before memory follows and the news are published.
-
-Permanent messages live in the store only. In memory are the current specifications by name and the hashes
-of temporary messages with the moment they expire. `run` is the service: it loads both, lets temporary
-messages expire at the exact moment, and keeps the judges of batches.
+Messages from gossip come in by `ingest_temporary`, paid ones become permanent by `promote`, and many at once
+by `process_messages`. The rules are in `trionode.registry`; here their facts are looked up and what they
+decide is stored, in one commit each, before memory follows and the news are published. Permanent messages
+live in the store only. `run` loads the current specifications and the hashes of temporary messages, lets
+these expire at the exact moment, and keeps the judges of batches.
 """
 
 from __future__ import annotations
@@ -53,6 +51,7 @@ from trionode.store.appregistry_current import CurrentSpecs
 from trionode.store.appregistry_judges import InlineJudges, Judges
 from trionode.store.appregistry_ports import EnterpriseOpener, LocalApps, NoLocalApps
 from trionode.store.appregistry_temporary import Temporaries
+from trionode.store.appregistry_turn import Turns
 from trionode.store.appregistry_upkeep import Upkeep
 from trionode.store.registry_port import RegistryStore
 from trionode.wire.jsjson import JsValue
@@ -65,7 +64,7 @@ could not be promoted. `queued`: an update of an app we do not know yet."""
 
 
 class IngestOutcome(msgspec.Struct, frozen=True):
-    """What became of one message from gossip."""
+    """What became of one message."""
 
     status: Ingested
     hash: str = ""
@@ -107,8 +106,8 @@ class AppRegistry:
         self._forget_install_errors = forget_install_errors
         self._listeners: list[Callable[[str], None]] = []
         self._rejections: OrderedDict[str, Rejection] = OrderedDict()
-        # whoever changes current specifications does so alone; nothing inside waits for a peer
-        self._turn = trio.Lock()
+        # nothing inside a turn waits for a peer
+        self._turns = Turns(store, self.current, counters, stored=self._spec_stored, gone=self._spec_over)
         self._ready = Gate()
         self._upkeep = Upkeep(store, self.current, self._local_apps, self._spec_gone, constants)
 
@@ -150,7 +149,7 @@ class AppRegistry:
         if height < self.constants.first_height:
             return False
         name = ""
-        async with self._turn:
+        async with self._turns.mine():
             if await self.store.known_permanents((hash_,)):
                 await self.store.resolve_hashes((hash_,))
                 return True
@@ -204,7 +203,7 @@ class AppRegistry:
     async def on_block_expire(self, scanned_height: int) -> Sequence[str]:
         """Let apps end that are over at this height (§8); their names."""
         await self._ready.wait()
-        async with self._turn:
+        async with self._turns.mine():
             return await self._upkeep.expire(scanned_height)
 
     async def reindex(self) -> int | None:
@@ -224,8 +223,8 @@ class AppRegistry:
     async def on_rewind(self, height: int) -> None:
         """The store has forgotten what came from blocks above `height`: memory follows it."""
         await self._ready.wait()
-        async with self._turn:
-            await self._load_current()
+        async with self._turns.mine():
+            await self._turns.reread()
 
     # The service
 
@@ -242,12 +241,9 @@ class AppRegistry:
 
     async def load(self) -> None:
         """Read what is kept in memory from the store and begin to answer."""
-        await self._load_current()
+        await self._turns.load()
         await self.temporaries.load()
         self._ready.open()
-
-    async def _load_current(self) -> None:
-        self.current.replace([row async for row in self.store.stream_current()])
 
     # Temporary messages
 
@@ -379,6 +375,10 @@ class AppRegistry:
         self._bus.publish("app:specStored", {"name": spec.name, "hash": spec.hash})
         await self._spec_gone(spec.name)
 
+    async def _spec_over(self, name: str) -> None:
+        await self._spec_gone(name)
+        await self._upkeep.remove_installed(name)
+
     async def _spec_gone(self, name: str) -> None:
         """A new specification, or none, makes old install errors pointless."""
         if self._forget_install_errors is not None:
@@ -395,5 +395,5 @@ class AppRegistry:
         if self._upkeep.rebuilding:
             return None
         with self._upkeep.rebuild():
-            async with self._turn:
+            async with self._turns.mine():
                 return await work()

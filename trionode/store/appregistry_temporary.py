@@ -94,8 +94,9 @@ class Temporaries:
         gone: list[str] = []
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             expire_at_ms, hash_ = heapq.heappop(self._deadlines)
-            if self._expire_at_ms.get(hash_) == expire_at_ms:
-                del self._expire_at_ms[hash_]
+            # Not in memory: it could not be written, or so it seemed; then it may be stored all the same.
+            if self._expire_at_ms.get(hash_, expire_at_ms) == expire_at_ms:
+                self._expire_at_ms.pop(hash_, None)
                 gone.append(hash_)
         if gone:
             changes: list[RegistryChange] = [DeleteTemporaries(tuple(gone))]
