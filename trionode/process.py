@@ -114,7 +114,9 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             farewell=lambda reason: farewell(reason),
         )
         hard_exit = HardExit()
-        manager = ServiceManager.from_environment(os.environ, os.getpid(), status=lambda: _status_line(core))
+        manager = ServiceManager.from_environment(
+            os.environ, os.getpid(), status=lambda: _status_line(core, stores.server)
+        )
 
         async def farewell(reason: str) -> None:
             manager.stopping(reason)
@@ -169,10 +171,12 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     log.info("stopped", reason=supervisor.stop_reason)
 
 
-def _status_line(core: NodeCore) -> str:
+def _status_line(core: NodeCore, server: StoreServer | None) -> str:
     """How the node is, for the service manager."""
     peers = len(core.peers.table)
-    return f"{core.orchestrator.phase.value}, {peers} peers, height {core.chain.height}"
+    line = f"{core.orchestrator.phase.value}, {peers} peers, height {core.chain.height}"
+    away = "" if server is None or server.is_connected else server.document()["problem"]
+    return f"{line}, store away: {away}" if away else line
 
 
 def _may_have_address_index(conf: DaemonConf) -> bool:

@@ -259,6 +259,7 @@ async def test_kept_events(node: Any) -> None:
 
 class _Server:
     is_connected = True
+    is_readable = True
 
     def document(self) -> dict[str, Any]:
         return {"server": "db:27017", "connected": self.is_connected}
@@ -275,4 +276,6 @@ async def test_the_status_does_not_wait_for_a_database_that_is_away(node: Any, a
     server.is_connected = False
     found = await node.data("/trionode/status")
     assert found["store"]["connected"] is False
-    assert found["registry"] is None
+    assert found["registry"]["payments"] == 0, "a full disk can be read"
+    server.is_readable = False
+    assert (await node.data("/trionode/status"))["registry"] is None

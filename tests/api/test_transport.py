@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+
+from trionode.errors import StoreAway
 
 pytestmark = pytest.mark.trio
 
@@ -193,6 +196,20 @@ async def test_a_crash_in_a_handler_is_told_counted_and_survived(node: Any, capl
     }
     assert node.counters["api.requests.crashed"] == 1
     assert await node.data("/flux/version") == "8.13.1"
+
+
+async def test_a_store_that_is_away_is_503_with_the_remedy(node: Any, caplog: Any) -> None:
+    def rows() -> None:
+        raise StoreAway("cannot write log.sqlite: database or disk is full", remedy="free some space")
+
+    node.peers.table = SimpleNamespace(rows=rows)
+    response = await node.client.get("/flux/peers")
+    assert response.status_code == 503
+    found = json.loads(await response.get_data())
+    assert found["status"] == "error"
+    assert found["data"]["message"] == "cannot write log.sqlite: database or disk is full - free some space"
+    assert node.counters["api.requests.crashed"] == 0
+    assert not caplog.records, "a traceback for each request would fill the disk that is full"
 
 
 async def test_lone_surrogates_are_escaped(node: Any) -> None:

@@ -27,6 +27,7 @@ from trionode.api.levels import OF_AN_APP, Level
 from trionode.api.route import Route
 from trionode.api.routes import ROUTES
 from trionode.api.sessions import Sessions
+from trionode.errors import StoreAway
 from trionode.plans.control import app_of
 from trionode.runtime.logs import get_logger
 
@@ -150,6 +151,10 @@ class _Desk:
         except ApiFailure as failure:
             self._context.counters.add("api.requests.failed")
             return failure.answer()
+        except StoreAway as away:
+            # Known and told already; a traceback for each request would only fill the disk.
+            self._context.counters.add("api.requests.store_away")
+            return Answer("error", message(away.one_line(), type(away).__name__), 503)
         except HTTPException:
             raise
         except Exception as error:

@@ -180,6 +180,10 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     ] = ""
     commit_batch_changes: Annotated[int, about("most changes in one commit", ge=1)] = 2000
     queue_batches: Annotated[int, about("batches that may wait for the writer", ge=1)] = 64
+    sqlite_retry_s: Annotated[
+        float,
+        about("how long a write is tried again while the disk is full or the file locked", ge=0, le=3600),
+    ] = 75.0
     mongo_prefix: Annotated[
         str,
         about(

@@ -18,6 +18,7 @@ import trio
 from trionode.errors import StoreError
 from trionode.registry.rows import CurrentSpec
 from trionode.store.registry_schema import CURRENT_COLUMNS, current_row, text_value
+from trionode.store.sqlite_disk import SqliteDisk
 from trionode.store.sqlite_file import Schema, SqliteFile
 
 LOCAL_KIND: Final = "local_apps"
@@ -134,9 +135,9 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 
 @asynccontextmanager
-async def open_sqlite_local(path: Path) -> AsyncIterator[SqliteLocalApps]:
+async def open_sqlite_local(path: Path, disk: SqliteDisk | None = None) -> AsyncIterator[SqliteLocalApps]:
     """An open store for the length of a block. Raises StoreError."""
-    store = SqliteLocalApps(path)
+    store = SqliteLocalApps(path, disk)
     await store.open()
     try:
         yield store
@@ -148,8 +149,10 @@ async def open_sqlite_local(path: Path) -> AsyncIterator[SqliteLocalApps]:
 class SqliteLocalApps(SqliteFile):
     """A small file of its own. `open` before use; one process at a time."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, LOCAL)
+    waits = False  # looking after containers must not stand still; its callers try again by themselves
+
+    def __init__(self, path: Path, disk: SqliteDisk | None = None) -> None:
+        super().__init__(path, LOCAL, disk)
 
     async def rows(self) -> list[CurrentSpec]:
         statement = f"SELECT {CURRENT_COLUMNS} FROM local_apps ORDER BY name"

@@ -20,6 +20,7 @@ from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.store.registry_port import RegistryStore
 from trionode.store.registry_sqlite import open_sqlite_registry
 from trionode.store.sqlite import open_sqlite
+from trionode.store.sqlite_disk import SqliteDisk
 
 FILE_NAME = "events.sqlite"
 REGISTRY_FILE_NAME = "registry.sqlite"
@@ -27,7 +28,7 @@ LOCAL_FILE_NAME = "local.sqlite"
 
 
 class Stores(msgspec.Struct, frozen=True):
-    """The stores of a node, and the server all are on when it is MongoDB."""
+    """The stores of a node, and what all are on: a MongoDB server or a disk. Memory has nothing to tell."""
 
     events: Store
     registry: RegistryStore
@@ -69,12 +70,13 @@ async def open_stores(settings: StoreSettings, data_dir: Path) -> AsyncIterator[
             f"store.url names {path}, which is the file of another store",
             remedy="choose another file name for the event log",
         )
+    disk = SqliteDisk(str(path.parent), patience_s=settings.sqlite_retry_s)
     async with (
-        open_sqlite_registry(path.with_name(REGISTRY_FILE_NAME)) as registry_store,
-        open_sqlite(path) as event_store,
-        open_sqlite_local(path.with_name(LOCAL_FILE_NAME)) as local_store,
+        open_sqlite_registry(path.with_name(REGISTRY_FILE_NAME), disk) as registry_store,
+        open_sqlite(path, disk) as event_store,
+        open_sqlite_local(path.with_name(LOCAL_FILE_NAME), disk) as local_store,
     ):
-        yield Stores(event_store, registry_store, local_store)
+        yield Stores(event_store, registry_store, local_store, disk)
 
 
 @asynccontextmanager
@@ -93,7 +95,7 @@ async def open_event_store(settings: StoreSettings, data_dir: Path) -> AsyncIter
     if path is None:
         yield MemoryStore()
         return
-    async with open_sqlite(path) as store:
+    async with open_sqlite(path, SqliteDisk(str(path.parent), patience_s=settings.sqlite_retry_s)) as store:
         yield store
 
 

@@ -75,10 +75,17 @@ class Store(Protocol):
 
 
 class StoreServer(Protocol):
-    """The database server that the stores of a node are on, if it is one (MongoDB)."""
+    """What the stores of a node are on: a database server, or the disk of SQLite files."""
 
     @property
-    def is_connected(self) -> bool: ...
+    def is_connected(self) -> bool:
+        """Whether all of it works: False while it cannot be reached, or not be written."""
+        ...
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it answers questions."""
+        ...
 
     def document(self) -> dict[str, Any]:
         """For the status of the node."""

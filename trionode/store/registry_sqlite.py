@@ -34,6 +34,7 @@ from trionode.store.registry_schema import (
     text_value,
 )
 from trionode.store.registry_writes import in_chunks, known, write
+from trionode.store.sqlite_disk import SqliteDisk
 from trionode.store.sqlite_file import SqliteFile
 
 _T = TypeVar("_T")
@@ -48,9 +49,11 @@ _COUNTED = ("hashes", "permanents", "temporaries", "current_specs", "chain_messa
 
 
 @asynccontextmanager
-async def open_sqlite_registry(path: Path) -> AsyncIterator[SqliteRegistryStore]:
+async def open_sqlite_registry(
+    path: Path, disk: SqliteDisk | None = None
+) -> AsyncIterator[SqliteRegistryStore]:
     """An open store for the length of a block. Raises StoreError."""
-    store = SqliteRegistryStore(path)
+    store = SqliteRegistryStore(path, disk)
     await store.open()
     try:
         yield store
@@ -64,8 +67,8 @@ class SqliteRegistryStore(SqliteFile, RegistryStore):
 
     immediate = False
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, REGISTRY)
+    def __init__(self, path: Path, disk: SqliteDisk | None = None) -> None:
+        super().__init__(path, REGISTRY, disk)
 
     # Writing
 

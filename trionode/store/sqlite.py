@@ -13,6 +13,7 @@ from trionode.appstate.changes import Change
 from trionode.appstate.documents import CopyKey, CopyKind, EventRow, Row, SignedCopy
 from trionode.errors import StoreError
 from trionode.store.mentions import mentions
+from trionode.store.sqlite_disk import SqliteDisk
 from trionode.store.sqlite_file import SqliteFile
 from trionode.store.sqlite_rows import (
     COPY_COLUMNS,
@@ -42,9 +43,9 @@ _TABLES: tuple[tuple[str, str, str, Callable[[Values], Row]], ...] = (
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
+async def open_sqlite(path: Path, disk: SqliteDisk | None = None) -> AsyncIterator[SqliteStore]:
     """An open store for the length of a block. Raises StoreError."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, disk)
     await store.open()
     try:
         yield store
@@ -58,8 +59,8 @@ class SqliteStore(SqliteFile):
 
     immediate = False
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, EVENT_LOG)
+    def __init__(self, path: Path, disk: SqliteDisk | None = None) -> None:
+        super().__init__(path, EVENT_LOG, disk)
 
     # Writing
 
@@ -71,7 +72,7 @@ class SqliteStore(SqliteFile):
 
     async def put_meta(self, key: str, value: str) -> None:
         statement = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
-        await self._write(lambda connection: connection.execute(statement, (key, value)))
+        await self._write_now(lambda connection: connection.execute(statement, (key, value)))
 
     # Reading
 

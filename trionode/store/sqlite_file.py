@@ -10,6 +10,8 @@ process loses nothing. What NORMAL leaves out against FULL is waiting for the di
 a power cut the newest commits may be gone, but the file is whole, and what is gone is gossip of the last
 moments that every peer still has and state sync brings back (docs/spec/events.md §10). FULL would cost
 one disk flush a commit for data that others hold anyway.
+
+A write that finds the disk full or the file locked is tried again for a while (sqlite_disk.py).
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import trio
 
 from trionode.errors import StoreError
+from trionode.store.sqlite_disk import SqliteDisk
+from trionode.store.sqlite_failures import MOVE_AWAY, translated
 
 _T = TypeVar("_T")
 
@@ -56,38 +60,6 @@ _SETTINGS = (
     # After a burst the write-ahead log shrinks back to at most 16 MiB.
     "PRAGMA journal_size_limit = 16777216",
 )
-
-_MOVE_AWAY = "move the file away and start again: the node refills it from its peers"
-_REMEDIES = {
-    "SQLITE_FULL": "free some space on the disk of the data folder and start again",
-    "SQLITE_IOERR": "check the disk of the data folder (kernel log, free space)",
-    "SQLITE_READONLY": "make the data folder and the file writable for this user",
-    "SQLITE_CANTOPEN": "check that the data folder exists and is writable for this user",
-    "SQLITE_PERM": "make the data folder and the file writable for this user",
-    "SQLITE_BUSY": "close the other program that uses the file",
-    "SQLITE_LOCKED": "close the other program that uses the file",
-    "SQLITE_NOTADB": _MOVE_AWAY,
-    "SQLITE_CORRUPT": _MOVE_AWAY,
-}
-
-
-def store_error(path: Path, doing: str, error: Exception) -> StoreError:
-    """The error of SQLite or the system as one that names the file and the remedy."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    remedy = next((text for key, text in _REMEDIES.items() if name.startswith(key)), "")
-    if isinstance(error, OSError):
-        remedy = remedy or "check that the data folder exists and is writable for this user"
-        return StoreError(f"cannot {doing} {path}: {error.strerror or error}", remedy=remedy)
-    return StoreError(f"cannot {doing} {path}: {error}", remedy=remedy or "see the log for the reason")
-
-
-@contextmanager
-def translated(path: Path, doing: str) -> Iterator[None]:
-    """Turn errors of SQLite and the file system into StoreError."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise store_error(path, doing, error) from error
 
 
 def take_ownership(path: Path) -> int:
@@ -142,24 +114,34 @@ def prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
         )
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise StoreError(f"{path} is damaged: {verdict}", remedy=_MOVE_AWAY)
+        raise StoreError(f"{path} is damaged: {verdict}", remedy=MOVE_AWAY)
 
 
 class SqliteFile:
-    """One file with its schema. `open` before use; one process at a time."""
+    """One file with its schema. `open` before use; one process at a time.
 
-    def __init__(self, path: Path, schema: Schema) -> None:
+    `disk`: shared by the files of a node; without one nothing is tried again.
+    """
+
+    waits: ClassVar[bool] = True
+    """Whether a write that fails for lack of space is tried again at once, or fails."""
+
+    def __init__(self, path: Path, schema: Schema, disk: SqliteDisk | None = None) -> None:
         self.path = path
+        self.disk = SqliteDisk(str(path.parent)) if disk is None else disk
         self._schema = schema
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._write_limit = trio.CapacityLimiter(1)
+        self._turn = trio.Lock()
         self._read_limit = trio.CapacityLimiter(1)
 
     async def open(self) -> None:
         """Take the file into ownership, check it, create what is missing. Raises StoreError."""
-        await trio.to_thread.run_sync(self._open, limiter=self._write_limit)
+        attempt = partial(trio.to_thread.run_sync, self._open, limiter=self._write_limit)
+        give_up_s = trio.current_time() + self.disk.patience_s
+        await self.disk.retried(self.path.name, attempt, give_up_s=give_up_s)
 
     def _open(self) -> None:
         with translated(self.path, "open"):
@@ -191,8 +173,21 @@ class SqliteFile:
             os.close(lock)
 
     async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run `work` in one transaction in the writer's thread; durable when it returns."""
-        return await trio.to_thread.run_sync(self._transact, work, limiter=self._write_limit)
+        """Run `work` in one transaction in the writer's thread; durable when it returns.
+
+        Writes keep their order, also while they have to wait for space. A caller that is cancelled then has
+        stored nothing.
+        """
+        if not self.waits:
+            return await self._write_now(work)
+        give_up_s = trio.current_time() + self.disk.patience_s
+        async with self._turn:
+            return await self._write_now(work, give_up_s)
+
+    async def _write_now(self, work: Callable[[sqlite3.Connection], _T], give_up_s: float = 0.0) -> _T:
+        """The same for what depends on no other write and need not wait."""
+        attempt = partial(trio.to_thread.run_sync, self._transact, work, limiter=self._write_limit)
+        return await self.disk.retried(self.path.name, attempt, give_up_s=give_up_s)
 
     def _transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         connection = self._writer

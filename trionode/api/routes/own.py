@@ -83,7 +83,7 @@ async def status(call: Call) -> Answer:
             # Asked only of a database that answers: the status must come at once.
             "registry": (
                 None
-                if context.server is not None and not context.server.is_connected
+                if context.server is not None and not context.server.is_readable
                 else await registry_document(context.registry)
             ),
             "hosting": hosting_document(context.containers),

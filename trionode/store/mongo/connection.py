@@ -5,8 +5,9 @@ The driver blocks, so every use of it happens in a worker thread: `call` reads, 
 - What is acknowledged has been written by the majority of a replica set and is in its journal on disk.
 - `commit` is all or nothing: a transaction where the server has them, else a roll-forward journal
   (journal.py). A caller that is cancelled waits for the attempt that runs; nothing is written later.
-- When the server is away, calls are tried again with growing pauses for `store.mongo_retry_s`, then they
-  raise StoreError. `is_connected` and `watch` tell what is going on; recovery needs nobody.
+- When the server is away or cannot write (no space, no right), calls are tried again with growing pauses for
+  `store.mongo_retry_s`, then they raise StoreAway. `is_connected` and `watch` tell what is going on; recovery
+  needs nobody.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from trionode.config.tree import StoreSettings
-from trionode.errors import StoreError
+from trionode.errors import StoreAway, StoreError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
+from trionode.store.availability import Availability
 from trionode.store.mongo.commits import Build, Journalled, JournalledCommit, Session, commit_transaction
 from trionode.store.mongo.failures import is_lost, is_passing, reason, store_error
 from trionode.store.mongo.journal import COLLECTION, DATABASE, apply
@@ -43,6 +45,10 @@ _T = TypeVar("_T")
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+_TOLD_PAUSE_S = 1.0
+"""A server that answers, but says "not now" (an election, another writer), is no news before this."""
+REACH, READ, WRITE = "reach", "read", "write"
+"""What may not work: connecting, reading, writing."""
 _NOT_ALLOWED = (13, 18)  # unauthorized, authentication failed
 _WRITERS = 2  # the two stores of a node
 _SETTLE_S = 2.0
@@ -69,34 +75,47 @@ class MongoServer:
 
     def __init__(self, settings: StoreSettings, counters: Counters | None = None) -> None:
         self._settings = settings
-        self.counters = counters if counters is not None else Counters()
+        self.availability = Availability("MongoDB", "the database", counters)
         self.prefix = settings.mongo_prefix
-        self.label = "the database"
-        """Hosts, for messages; without user and password."""
         self.has_transactions = False
         self._has_members = False
         """A replica set or a cluster, where the majority acknowledges."""
-        self.is_connected = False
         self._client: MongoClient[Document] | None = None
         self._reads = trio.CapacityLimiter(settings.mongo_threads)
         self._writing = trio.CapacityLimiter(_WRITERS)
         self._turns: dict[str, trio.Lock] = {}
         self.journalled = Journalled(self.database)
-        self._listeners: list[Callable[[bool], None]] = []
         self._lost_sessions: list[Mapping[str, Any]] = []
-        self._lost_s: float | None = None
-        self._problem: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Hosts, for messages; without user and password."""
+        return self.availability.label
+
+    @property
+    def counters(self) -> Counters:
+        return self.availability.counters
+
+    @property
+    def is_connected(self) -> bool:
+        return self.availability.is_connected
+
+    @property
+    def is_readable(self) -> bool:
+        """Half a commit of the journal, which only writing can finish, is not read over."""
+        is_stuck = WRITE in self.availability.lost and bool(self.journalled.unfinished)
+        return self.availability.is_readable and not is_stuck
 
     # Opening and closing
 
     async def open(self) -> None:
         """Connect and learn what the server can do. Raises StoreError."""
         try:
-            self.label = _label(self._settings.url)
+            self.availability.label = _label(self._settings.url)
         except (PyMongoError, ValueError, OSError) as error:
             raise _unusable(error) from None
         try:
-            await self._retried(self._connect, "reach", limiter=self._reads, abandon=False)
+            await self._retried(self._connect, REACH, limiter=self._reads, abandon=False)
         except (ValueError, OSError) as error:
             # An address the driver cannot take, a certificate that is not there.
             raise _unusable(error) from None
@@ -228,31 +247,16 @@ class MongoServer:
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """Tell `listener` (in the node's own thread) when the server is lost (False) and back (True)."""
-        self._listeners.append(listener)
+        self.availability.watch(listener)
 
     def report_to(self, counters: Counters, bus: EventBus) -> None:
         """From now on count there, and publish `store:connection` {connected, server, problem}."""
-        for name, amount in self.counters.snapshot().items():
-            counters.add(name, amount)
-        self.counters = counters
-
-        def publish(is_connected: bool) -> None:
-            data = {"connected": is_connected, "server": self.label, "problem": self._problem}
-            bus.publish("store:connection", data)
-
-        self.watch(publish)
+        self.availability.report_to(counters, bus)
 
     def document(self) -> dict[str, Any]:
         """For the status of the node."""
-        lost_s = self._lost_s
-        return {
-            "server": self.label,
-            "prefix": self.prefix,
-            "transactions": self.has_transactions,
-            "connected": self.is_connected,
-            "lostForS": None if lost_s is None else round(trio.current_time() - lost_s, 1),
-            "problem": self._problem,
-        }
+        more = {"prefix": self.prefix, "transactions": self.has_transactions}
+        return self.availability.document() | more
 
     # In the thread of a commit
 
@@ -303,15 +307,21 @@ class MongoServer:
     ) -> _T:
         give_up_s = trio.current_time() + self._settings.mongo_retry_s
         pause_s = _FIRST_PAUSE_S
+        part = WRITE if limiter is self._writing else READ
         while True:
             try:
                 result = await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon)
             except PyMongoError as error:
-                problem = store_error(self.label, doing, error)
+                problem = store_error(self.label, doing, error, opening=doing == REACH)
+                self.availability.count("failed_calls")
+                is_last = trio.current_time() + pause_s > give_up_s
+                if not isinstance(problem, StoreAway):
+                    raise problem from None
                 if is_lost(error):
-                    self._changed(False, problem)
-                self.counters.add("store.mongo.failed_calls")
-                if not is_passing(error) or trio.current_time() + pause_s > give_up_s:
+                    self.availability.is_lost(REACH, problem, reads_too=True)
+                elif is_last or pause_s >= _TOLD_PAUSE_S or not is_passing(error):
+                    self.availability.is_lost(part, problem, reads_too=part == READ)
+                if is_last:
                     raise problem from None
             except BSONError as error:
                 # Too large, or of a form the driver cannot send: no server was asked.
@@ -319,25 +329,12 @@ class MongoServer:
                     f"cannot {doing} {self.label}: {reason(error)}", remedy="see the log"
                 ) from None
             else:
-                self._changed(True)
+                # Who writes reads too; a server that can be read may still have no space.
+                self.availability.answered(REACH, READ, part)
                 return result
-            self.counters.add("store.mongo.repeated_calls")
+            self.availability.count("repeated_calls")
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _changed(self, is_connected: bool, problem: StoreError | None = None) -> None:
-        self._problem = None if problem is None else problem.message
-        if is_connected == self.is_connected and (is_connected or self._lost_s is not None):
-            return
-        self.is_connected = is_connected
-        self._lost_s = None if is_connected else trio.current_time()
-        if is_connected:
-            log.info("the database answers", server=self.label, transactions=self.has_transactions)
-        else:
-            self.counters.add("store.mongo.losses")
-            log.error("the database does not answer", server=self.label, problem=str(problem))
-        for listener in self._listeners:
-            listener(is_connected)
 
 
 def _label(url: str) -> str:

@@ -10,19 +10,20 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from trionode.errors import StoreError
+from trionode.errors import StoreAway, StoreError
 
 # The server steps down, shuts down or was too slow: the same call may succeed a moment later.
 _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 189, 202, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 _PASSING_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
-# The server as a whole says no: no right, no space. Another document would fare no better.
+# The server as a whole says no: no right, no space. Another document would fare no better; but somebody may
+# make room, or give the right back.
 _STANDING = {13, 18, 8000, 14031}
 _REMEDIES = {
     13: "give the user of store.url the role readWrite on the databases of this node",
     18: "check user, password and authSource in store.url",
     8000: "check user, password and authSource in store.url",
     100: "start the members of the replica set that are missing: a majority has to acknowledge",
-    14031: "free some space on the disk of the database",
+    14031: "free some space on the disk of the database: the node goes on by itself",
     11000: "see `trionode store check`: two documents share a key that must be unique",
     85: "see `trionode store check`: an index has other options than this program needs",
     86: "see `trionode store check`: an index has other options than this program needs",
@@ -66,14 +67,20 @@ def codes(error: PyMongoError) -> set[int]:
     return found
 
 
-def store_error(label: str, doing: str, error: PyMongoError) -> StoreError:
+def is_away(error: PyMongoError, *, opening: bool = False) -> bool:
+    """Whether the same call may succeed later. `opening`: a password that never worked is told at once."""
+    return is_passing(error) or (not opening and bool(codes(error) & _STANDING))
+
+
+def store_error(label: str, doing: str, error: PyMongoError, *, opening: bool = False) -> StoreError:
     """The error of the driver as one that names the server (never a password) and the remedy."""
     numbers = codes(error)
     remedy = next((text for code, text in _REMEDIES.items() if code in numbers), "")
     if not remedy and (is_lost(error) or isinstance(error, ConfigurationError)):
         remedy = _UNREACHABLE
     code = f" (code {', '.join(map(str, sorted(numbers - {65})))})" if numbers - {65} else ""
-    return StoreError(f"cannot {doing} {label}: {reason(error)}{code}", remedy=remedy or "see the log")
+    made = StoreAway if is_away(error, opening=opening) else StoreError
+    return made(f"cannot {doing} {label}: {reason(error)}{code}", remedy=remedy or "see the log")
 
 
 def reason(error: Exception) -> str:
