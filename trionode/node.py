@@ -26,6 +26,7 @@ from trionode.hosting.boot import BootGates, BootManager
 from trionode.hosting.departure import Departure
 from trionode.hosting.heartbeat import Heartbeat
 from trionode.hosting.memory import MemoryHost
+from trionode.hosting.ownrows import OwnRows
 from trionode.hosting.port import AppHost
 from trionode.hosting.removal import AppRemoval
 from trionode.lifecycle.boot import BootLimits
@@ -86,6 +87,7 @@ class NodeCore:
             rng=parts.rng,
             key=parts.key,
         )
+        self.own_rows = OwnRows(self.chain, self.log)
         self.dos = DosState(self.bus)
         self._own_services: list[Service] = []
         self._boot_settled = Gate()
@@ -108,7 +110,7 @@ class NodeCore:
             boot_settled=self._boot_settled,
             uptime_s=parts.os_uptime_s,
             links=lambda: len(self.peers.table),
-            known_names=self._known_names,
+            known_names=self.own_rows.names_at,
             static_ip=self._has_static_ip,
         )
         self.departure = Departure(
@@ -272,7 +274,7 @@ class NodeCore:
                 db_ready=self.orchestrator.db_ready,
                 confirmed=lambda: self.chain.confirmed,
                 is_dos=lambda: self.dos.state >= STICKY_STATE,
-                listed=self._is_listed_here,
+                listed=self.own_rows.may_be_listed,
                 specs=self._components,
                 engine_ready=Gate(is_open=True) if containers is None else containers.host.reachable,
                 stops=frozenset if containers is None else lambda: containers.stops.names,
@@ -308,12 +310,6 @@ class NodeCore:
             )
         )
 
-    def _known_names(self, address: str) -> list[str]:
-        """What the own log lists at an address, rows that moved there from another one included."""
-        index = self.log.index
-        rows = (*index.locations(ip=address), *(row for row in index.locations() if row.ip == address))
-        return list(dict.fromkeys(row.name for row in rows))
-
     def _needs_static(self, app: str) -> bool:
         """Whether the specification in force asks for a static address."""
         current = None if self.host.registry_free else self.registry.current.get(app)
@@ -344,13 +340,6 @@ class NodeCore:
 
     def _was_rebooted(self) -> bool:
         return self.heartbeat.context.machine_rebooted and not self.heartbeat.context.first_boot
-
-    def _is_listed_here(self, app: str) -> bool:
-        """While our address is not known nobody can say that the app is not listed here."""
-        address = self.chain.own_address
-        if address is None:
-            return True
-        return any(row.name == app for row in self.log.index.locations(ip=address))
 
     def _components(self, app: str) -> Sequence[Component] | None:
         """By the specification in force; apps that need none are described by their own row."""

@@ -41,7 +41,7 @@ def waiting(*specs: dict[str, Any]) -> tuple[Net, Node]:
 async def heard(node: Node, number: int, data: dict[str, Any]) -> None:
     """The node hears a message of some other node."""
     key = NodeKey.generate(random.Random(1000 + number))
-    full = {**data, "ip": f"99.{number}.0.1", "broadcastedAt": node.clock.now_ms()}
+    full = {"ip": f"99.{number}.0.1", **data, "broadcastedAt": node.clock.now_ms()}
     await node.log.ingest(seal(full, key, node.clock.now_ms()))
 
 
@@ -220,6 +220,22 @@ async def test_apps_that_run_often_enough_are_left_alone(autojump_clock: MockClo
         node.go()
         await trio.sleep(100)
         assert node.done == []
+
+
+@pytest.mark.trio
+async def test_a_node_listed_with_and_without_its_port_is_one_node(autojump_clock: MockClock) -> None:
+    """It was taken over by a version that writes its address in another form."""
+    net, node = waiting()
+    async with net.run():
+        for number in range(2):
+            for ip in (f"99.{number}.0.1", f"99.{number}.0.1:16127"):
+                entry = {"name": "shop", "hash": "hash-shop"}
+                running = {"type": "fluxapprunning", "version": 2, "apps": [entry], "osUptime": 1}
+                await heard(node, number, {**running, "ip": ip})
+        assert len(node.log.locations("shop")) == 4
+        node.go()
+        await trio.sleep(100)
+        assert "shop" in node.apps
 
 
 @pytest.mark.trio

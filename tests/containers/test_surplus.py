@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 import trio.testing
 from fakeactions import FakeActions
 
 from trionode.config.tree import ExplorerSettings, InstallerSettings
+from trionode.containers.monitors.hosted import Hosted
 from trionode.containers.monitors.surplus import BLOCK, SurplusWatch
 from trionode.containers.operations import Operation, Work
 from trionode.plans.spawnneeds import Instance
@@ -36,7 +39,7 @@ class OnePlace:
         return Instance("198.51.100.2:16127", 1_000), Instance(OWN, 2_000)
 
 
-async def looked(places: OnePlace, actions: FakeActions, *heights: int) -> None:
+async def looked(places: OnePlace, actions: FakeActions, *heights: int) -> SurplusWatch:
     bus = EventBus()
     watch = SurplusWatch(
         ExplorerSettings(), InstallerSettings(), places=places, actions=actions, bus=bus, counters=Counters()
@@ -47,6 +50,7 @@ async def looked(places: OnePlace, actions: FakeActions, *heights: int) -> None:
             bus.publish(BLOCK, {"height": height})
             await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+    return watch
 
 
 @pytest.mark.trio
@@ -82,3 +86,47 @@ async def test_while_something_else_is_done_it_waits_for_the_next_time() -> None
     actions.under_way = Operation(Work.INSTALL, "shop")
     await looked(OnePlace(), actions, DUE)
     assert actions.removed == []
+
+
+@pytest.mark.trio
+async def test_the_plan_is_what_the_next_look_does() -> None:
+    actions, places = FakeActions(), OnePlace()
+    watch = await looked(places, actions, DUE - 1)
+    (step,) = watch.plan()
+    assert (step.kind, step.app, step.height) == ("remove", "web", DUE)
+    places.synced = False
+    assert watch.plan() == ()
+    places.synced, places.own_address = True, None
+    assert watch.plan() == ()
+    places.own_address = OWN
+    assert actions.removed == []
+    watch = await looked(places, actions, DUE)
+    assert (actions.removed[0].app, actions.removed[0].reason) == (step.app, step.reason)
+    assert watch.plan()[0].height == DUE + 44
+    assert (await looked(OnePlace(wanted=2), FakeActions(), DUE - 1)).plan() == ()
+
+
+@pytest.mark.trio
+async def test_a_node_listed_in_two_forms_counts_once_with_its_older_start() -> None:
+    """We took over from a version that announced the port too: its row of ours stays for two hours."""
+    bare = OWN.removesuffix(":16127")
+    listed = [(OWN, 1_000), (bare, 9_000), ("198.51.100.2", 2_000)]
+    rows = [SimpleNamespace(ip=ip, running_since_ms=since_ms) for ip, since_ms in listed]
+    hosted = Hosted(
+        installed=None,  # type: ignore[arg-type]
+        specs=None,  # type: ignore[arg-type]
+        current=None,  # type: ignore[arg-type]
+        locations=SimpleNamespace(locations=lambda app: rows),  # type: ignore[arg-type]
+        node=None,  # type: ignore[arg-type]
+        logins=None,  # type: ignore[arg-type]
+        is_complete=lambda: True,
+    )
+    places = OnePlace(wanted=2)
+    places.running = lambda app: tuple(hosted.running(app))  # type: ignore[method-assign]
+    actions = FakeActions()
+    await looked(places, actions, DUE)
+    assert actions.removed == []
+    assert [(place.address, place.since_ms) for place in hosted.running("web")] == [
+        (OWN, 1_000),
+        ("198.51.100.2", 2_000),
+    ]

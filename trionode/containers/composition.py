@@ -41,7 +41,7 @@ from trionode.containers.monitors.expiry import ExpiredApps
 from trionode.containers.monitors.hosted import Hosted, KnownSpecs
 from trionode.containers.monitors.imagecompliance import BlockedImages
 from trionode.containers.node.geolocation import HttpLocator, Locator
-from trionode.containers.node.nodeside import InstallNews, OwnRows, ever_known_in
+from trionode.containers.node.nodeside import InstallNews, ever_known_in
 from trionode.containers.node.outside import JsonSource
 from trionode.containers.node.view import NodeView
 from trionode.containers.operations import Operations
@@ -53,6 +53,7 @@ from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import DosState
+from trionode.hosting.ownrows import OwnRows
 from trionode.runtime.gate import Gate
 from trionode.runtime.service import Service
 from trionode.store.appregistry import AppRegistry

@@ -97,9 +97,10 @@ class ContainerDetails(msgspec.Struct, frozen=True, kw_only=True):
     """One container looked at. Times are Unix milliseconds, None before the first.
 
     `addresses`: every network it is attached to -> its IPv4 address there; while it does not run the one set
-    for it, else "". `network_ids`: the same networks -> the id it was last attached to, "" before that; it starts
-    in none of the same name with another id. `mounts`: host paths and names of volumes. `health`: starting, healthy, unhealthy, "" of
-    one without a check. `document`: the engine's own JSON, for API answers only; its environment is secret.
+    for it, else "". `network_ids`: the same networks -> the id it was last attached to, "" before that; it
+    starts in none of the same name with another id. `mounts`: host paths and names of volumes. `health`:
+    starting, healthy, unhealthy, "" of one without a check. `document`: the engine's own JSON, for answers of
+    the API only; its environment is secret.
     """
 
     id: str

@@ -267,7 +267,7 @@ class EngineHost:
     # --- what can be done ---------------------------------------------------------------------
 
     async def start(self, identifier: str) -> None:
-        """See `AppHost.start`; its volumes are mounted first, and its networks seen to when one was missing."""
+        """See `AppHost.start`; its volumes are mounted first, its networks seen to when one is missing."""
         name = container_name(identifier)
         await self._volumes.ensure(name)
         try:

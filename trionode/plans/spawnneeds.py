@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+
+from trionode.wire.address import with_port
 
 Spec = Mapping[str, Any]
 
@@ -23,6 +25,18 @@ class Instance(msgspec.Struct, frozen=True):
     def age_key(self) -> tuple[bool, int, str]:
         """Oldest first; equal times are told apart by address, alike on all nodes."""
         return self.since_ms is not None, self.since_ms or 0, self.address
+
+
+def places(rows: Iterable[Instance]) -> list[Instance]:
+    """Each node once: one whose rows bear its address with and without the default port counts as of the
+    older one."""
+    found: dict[str, Instance] = {}
+    for row in rows:
+        place = with_port(row.address)
+        known = found.get(place)
+        if known is None or row.age_key < known.age_key:
+            found[place] = row
+    return list(found.values())
 
 
 class ExpireApps(msgspec.Struct, frozen=True):

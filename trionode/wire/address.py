@@ -62,6 +62,13 @@ def same_address(left: str, right: str) -> bool:
     return left == right or with_port(left) == with_port(right)
 
 
+def forms(address: str) -> tuple[str, ...]:
+    """The texts by which a node is announced, its own first: 8.17 writes the default port out, 8.13 not."""
+    plain = address.removesuffix(f":{DEFAULT_PORT}")
+    other = plain if plain != address else with_port(address)
+    return (address,) if other == address else (address, other)
+
+
 def is_ipv4(ip: str) -> bool:
     """Whether the text is a plain dotted IPv4 address."""
     return _IPV4.fullmatch(ip) is not None

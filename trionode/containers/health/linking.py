@@ -2,7 +2,8 @@
 
 What is connected to what is decided by `plans.networkwith`. Each connection looks first, so that doing it
 again changes nothing; being connected already is success. A container that does not run keeps the id of a
-network: when that network has gone, or was made anew, it cannot start until it has left or is connected again.
+network: when that network has gone, or was made anew, it cannot start until it has left or is connected
+again.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from trionode.plans.election import Member
 from trionode.plans.parts import Part
 from trionode.plans.problem import PlanError
 from trionode.plans.requirements import needs_of
-from trionode.plans.spawnneeds import Instance
+from trionode.plans.spawnneeds import Instance, places
 from trionode.registry.rows import CurrentSpec
 from trionode.runtime.logs import get_logger
 
@@ -131,8 +131,8 @@ class Hosted:
         return None if row is None else spec_row(row).candidate.required
 
     def running(self, app: str) -> list[Instance]:
-        """Its location rows."""
-        return [Instance(row.ip, row.running_since_ms) for row in self._locations.locations(app)]
+        """Its location rows, of each node one."""
+        return places(Instance(row.ip, row.running_since_ms) for row in self._locations.locations(app))
 
     def members(self, app: str) -> list[Member]:
         """Its location rows, for an election."""

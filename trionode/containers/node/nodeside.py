@@ -7,42 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from trionode.appstate.source import LocationView
-from trionode.chain.facts import ChainFacts
 from trionode.containers.monitors.expiry import ExpiredApps
 from trionode.registry.housekeeping import Life
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.store.appregistry import AppRegistry
-from trionode.store.eventlog import EventLog
 
 INSTALLED = "app:installed"
 REMOVED = "containers:removed"
 REMOVALS_KEPT = 50
-
-
-class OwnRows:
-    """Our own location rows, as the network knows them."""
-
-    def __init__(self, chain: ChainFacts, log: EventLog) -> None:
-        self._chain = chain
-        self._log = log
-
-    def of(self, app: str) -> LocationView | None:
-        """The row of an app at our address; None without one, or while the address is not known."""
-        address = self._chain.own_address
-        if address is None:
-            return None
-        return next((row for row in self._log.locations(app, address) if row.name == app), None)
-
-    def listed(self, app: str) -> bool:
-        """Whether the network lists us as a place of the app."""
-        return self.of(app) is not None
-
-    def since_ms(self, app: str) -> int | None:
-        """Since when it runs here, as the network was told."""
-        row = self.of(app)
-        return None if row is None else row.running_since_ms
 
 
 class AppsOfRegistry:

@@ -15,6 +15,7 @@ from trionode.plans.candidates import Candidate, SpecRow, select_candidates
 from trionode.plans.parts import is_encrypted
 from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.rows import CurrentSpec
+from trionode.wire.address import with_port
 from trionode.wire.jsjson import is_number
 
 USUAL_INSTANCES = 3
@@ -45,8 +46,12 @@ class CandidateList:
     def select(self, daemon_height: int) -> tuple[Candidate, ...]:
         """The apps with fewer locations than wanted that do not end soon, by name."""
         rows = self._rows()
-        counts = {row.candidate.name: len(self._log.locations(row.candidate.name)) for row in rows}
+        counts = {row.candidate.name: self._count(row.candidate.name) for row in rows}
         return select_candidates(rows, counts, daemon_height, self._constants)
+
+    def _count(self, app: str) -> int:
+        """On how many nodes it runs; one listed with and without the default port is one."""
+        return len({with_port(row.ip) for row in self._log.locations(app)})
 
     def _rows(self) -> list[SpecRow]:
         current, known = self._current.by_name, self._read

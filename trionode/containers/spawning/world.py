@@ -148,11 +148,11 @@ class SpawnWorld:
 
     async def _running(self, wanted: need.LookRunning) -> list[need.Instance]:
         rows = self._parts.log.locations(wanted.app)
-        return [need.Instance(row.ip, row.running_since_ms) for row in rows]
+        return need.places(need.Instance(row.ip, row.running_since_ms) for row in rows)
 
     async def _installing(self, wanted: need.LookInstalling) -> list[need.Instance]:
         rows = self._parts.log.installing(wanted.app)
-        return [need.Instance(row.ip, row.broadcasted_at_ms) for row in rows]
+        return need.places(need.Instance(row.ip, row.broadcasted_at_ms) for row in rows)
 
     async def _errors(self, wanted: need.CountErrors) -> int:
         rows = self._parts.log.install_errors(wanted.app)
