@@ -408,3 +408,23 @@ async def test_a_frozen_engine_holds_nobody_up_for_ever(
     ):
         await engine.networks()
     assert await closed(fake)
+
+
+@pytest.mark.parametrize("where", ["environment", "command", "image", "name"])
+async def test_half_a_character_is_refused_without_asking(
+    fake: FakeDocker, engine: DockerEngine, where: str
+) -> None:
+    """No JSON can carry it; what it stands in may be secret."""
+    odd = "SECRET=word\ud800"
+    given = {"name": "fluxa", "image": "a:1", where: (odd,) if where in ("environment", "command") else odd}
+    options = CreateOptions(app="a", identifier="a", hostname="a", network="n", **given)
+    with pytest.raises(EngineError, match="half a character") as caught:
+        await engine.create(options)
+    assert "word" not in caught.value.message
+    with pytest.raises(EngineError, match="half a character"):
+        await engine.image(odd)
+    with pytest.raises(EngineError, match="half a character"):
+        await engine.inspect(odd)
+    with pytest.raises(EngineError, match="half a character"):
+        async with engine.pull("a:1", Credentials("anna", odd)) as messages:
+            await anext(aiter(messages))

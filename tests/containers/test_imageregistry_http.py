@@ -213,6 +213,8 @@ async def test_a_token_that_is_not_good_any_more_is_replaced(
         ("file:///etc/passwd", ImageFault.BAD_ANSWER),
         ("/token", ImageFault.BAD_ANSWER),
         ("https://auth.example:port/token", ImageFault.BAD_ANSWER),
+        (f"https://{'a' * 64}.example/token", ImageFault.BAD_ANSWER),
+        ("https://xn--a.example/token", ImageFault.BAD_ANSWER),
         ("https://auth.example/token?account=x", None),
     ],
 )
@@ -316,7 +318,17 @@ async def test_a_redirect_is_followed_without_the_login(registry: FakeRegistry) 
         assert all("/token" not in path for path in store.paths())
 
 
-@pytest.mark.parametrize("target", ["http://store.example", "file:///etc", "https://store.example:port"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://store.example",
+        "file:///etc",
+        "https://store.example:port",
+        f"https://{'a' * 64}.example",
+        "https://xn--a.example",
+        "https://[::1",
+    ],
+)
 async def test_a_redirect_to_an_unsafe_place_is_not_followed(
     client: HttpImageRegistry, registry: FakeRegistry, target: str
 ) -> None:
@@ -371,3 +383,24 @@ class _ByHost(httpx.AsyncBaseTransport):
 async def test_the_kit_and_the_client_name_the_same_documents() -> None:
     assert set(documents.INDEX_TYPES) == {fakeregistry.OCI_INDEX, fakeregistry.DOCKER_INDEX}
     assert set(documents.MANIFEST_TYPES) == {fakeregistry.OCI_MANIFEST, fakeregistry.DOCKER_MANIFEST}
+
+
+@pytest.mark.parametrize("label", ["a" * 64, ".".join(["a"] * 130), "xn--a"])
+async def test_a_registry_that_cannot_be_looked_up_is_an_answer_and_no_crash(label: str) -> None:
+    """Over real look-ups: what an owner writes as the host of his image."""
+    async with open_image_registry(max_image_bytes=5_000, token_margin_s=900.0, timeout_s=5.0) as client:
+        for ask in (client.verify, client.digest):
+            with pytest.raises(ImageError) as caught:
+                await ask(f"{label}.invalid/owner/app:v1")
+    assert caught.value.code in (ImageFault.BAD_NAME, ImageFault.UNREACHABLE)
+
+
+async def test_what_a_connection_cannot_take_is_an_answer_and_no_crash() -> None:
+    """Whatever the client below us makes of an odd host: it concerns one image."""
+
+    class Odd(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise UnicodeError("label empty or too long")
+
+    async with open_image_registry(max_image_bytes=5_000, token_margin_s=900.0, transport=Odd()) as client:
+        assert (await fault_of(client)).code == ImageFault.BAD_ANSWER

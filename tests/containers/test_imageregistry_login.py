@@ -17,6 +17,10 @@ from trionode.containers.images.login import (
     read_challenge,
     read_token,
 )
+from trionode.containers.images.logins import Logins
+from trionode.containers.install.workbench import NoSecrets
+from trionode.plans.parts import Part
+from trionode.plans.problem import PlanError
 
 ANNA = Login("https://registry.example", "owner/app", Credentials("anna", "word of anna"))
 
@@ -111,3 +115,12 @@ def test_no_printed_value_shows_a_word_or_a_token() -> None:
     shown = f"{known!r} {ANNA!r} {known}"
     assert "word" not in shown
     assert "Basic" not in shown
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("odd", ["anna:word\ud800", "anna:word\0"])
+async def test_a_login_no_header_can_hold_is_refused_without_its_text(odd: str) -> None:
+    part = Part("shop", "db", "db_shop", credentials=odd)
+    with pytest.raises(PlanError, match="db_shop") as caught:
+        await Logins(NoSecrets(), lambda app: 8).of(part)
+    assert "word" not in caught.value.message

@@ -15,7 +15,7 @@ from diskmachine import NAME, REQUEST, SIZE_GB, DiskMachine
 from trionode.containers.disk import DiskError, VolumeRequest
 from trionode.containers.machine.commands import CommandError
 from trionode.containers.machine.linuxdisk import LinuxDisk
-from trionode.plans.containerdata import parse_container_data
+from trionode.plans.containerdata import Mount, MountKind, parse_container_data
 from trionode.plans.volumes import GB, SpaceRules
 
 WITHOUT_RULES = SpaceRules(-1000, -1000, whole=False)
@@ -70,6 +70,16 @@ async def test_a_command_that_is_cancelled_behind_its_work_leaves_nothing(
         nursery.start_soon(machine.new_disk().create_volume, REQUEST)
         await there.wait()
         nursery.cancel_scope.cancel()
+    assert machine.left() == []
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
+async def test_a_name_no_file_can_have_is_an_error_of_that_volume(machine: DiskMachine, odd: str) -> None:
+    request = VolumeRequest(NAME, SIZE_GB, (Mount(MountKind.FOLDER, odd, "/x"),))
+    with pytest.raises(DiskError) as caught:
+        await machine.new_disk().create_volume(request)
+    assert caught.value.step == "fill"
     assert machine.left() == []
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from trionode.lifecycle.names import container_name, true_flags
 from trionode.plans.problem import refuse
+from trionode.plans.texts import odd_in
 
 OWN_FOLDER = "appdata"
 RESERVED = frozenset({OWN_FOLDER, "backup", "."})
@@ -46,8 +47,10 @@ _FORMS = {
     "c": _Form(MountKind.PART_FOLDER, 4),
     "cf": _Form(MountKind.PART_FILE, 4),
 }
-_WHOLE_NUMBER = re.compile(r"[0-9]+")
-_LEADING_NUMBER = re.compile(r"\s*\+?([0-9]+)")
+LONGEST_PATH = 4095
+"""Bytes, as for names: what a file system takes."""
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+_LEADING_NUMBER = re.compile(r"\s*\+?([0-9]{1,9})")
 """Component numbers are read up to the first character that is no digit, as the network does."""
 
 
@@ -134,13 +137,23 @@ def _component(text: str) -> int:
 def _target(path: str) -> str:
     if not path.startswith("/") or ".." in path:
         refuse(f"containerData has the path {path!r}: paths begin with / and have no '..'.")
+    if _bytes(path) > LONGEST_PATH:
+        refuse(f"containerData has a path of more than {LONGEST_PATH} bytes.")
     return path
 
 
 def _name(name: str) -> str:
-    if not name or name in RESERVED or ".." in name or BAD_IN_NAMES & set(name) or len(name) > LONGEST_NAME:
+    odd = not name or name in RESERVED or ".." in name or BAD_IN_NAMES & set(name)
+    if odd or _bytes(name) > LONGEST_NAME:
         refuse(f"containerData has the name {name!r}, which cannot be a folder or file of a volume.")
     return name
+
+
+def _bytes(text: str) -> int:
+    """What a text takes on a disk. One that has no place there at all is refused."""
+    if odd := odd_in(text):
+        refuse(f"containerData has {odd} in it.")
+    return len(text.encode())
 
 
 def _must_differ(values: Sequence[str], what: str) -> None:

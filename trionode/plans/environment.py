@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from trionode.errors import WireError
-from trionode.plans.problem import refuse
+from trionode.plans.problem import WrongAnswer, refuse
+from trionode.plans.texts import odd_among
 from trionode.wire.jsjson import parse, utf16_length
 
 ENVIRONMENT_MARK = "F_S_ENV="
@@ -42,8 +43,8 @@ def open_secrets(clear: str) -> tuple[str, ...]:
     except WireError:
         value = None
     texts = _texts(value)
-    if texts is None:
-        refuse("The secrets of the app are not a JSON list of texts.")
+    if texts is None or odd_among(texts):
+        refuse("The secrets of the app are not a JSON list of usable texts.")
     return tuple(text for text in texts if text != DROPPED_SECRET)
 
 
@@ -73,9 +74,9 @@ def _completed(entries: Sequence[str], mark: str, fetched: Fetched | None) -> li
         return kept
     kept.remove(f"{mark}{url}")
     texts = None if fetched is None else _texts(fetched.value)
-    if texts is None or len(texts) > MOST_FETCHED:
-        refuse(
-            f"The storage named by {mark[:-1]} did not answer with a list of fewer than 200 texts.",
+    if texts is None or len(texts) > MOST_FETCHED or odd_among(texts):
+        raise WrongAnswer(
+            f"The storage named by {mark[:-1]} did not answer with a list of fewer than 200 usable texts.",
             remedy="see what the address in the specification answers",
         )
     return kept + [text for text in texts if text != PRIVILEGED]

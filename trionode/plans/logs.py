@@ -14,7 +14,7 @@ import msgspec
 from trionode.lifecycle.names import container_name
 from trionode.plans.networkwith import linked_apps
 from trionode.plans.parts import ENVIRONMENT_KEYS, Part
-from trionode.plans.problem import refuse
+from trionode.plans.problem import NotKnownYet
 
 SEND = "LOG=SEND"
 COLLECT = "LOG=COLLECT"
@@ -100,11 +100,14 @@ def collector_of(part: Part, spec: Mapping[str, Any], spec_of: SpecOf) -> Collec
 
 
 def plan_log(part: Part, address: str | None, identity: HostIdentity | None) -> LogFile | LogShipping:
-    """How a component logs. `address`: that of its collector, None when there is none or it has none."""
+    """How a component logs. `address`: that of its collector, None when there is none or it has none.
+
+    Raises NotKnownYet while this node cannot say who it is.
+    """
     if address is None:
         return LogFile()
     if identity is None:
-        refuse(
+        raise NotKnownYet(
             "Logs cannot be sent: the collateral or the address of this node is not known yet.",
             remedy="wait until the node is confirmed",
         )

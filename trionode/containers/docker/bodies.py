@@ -9,13 +9,37 @@ import base64
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from trionode.containers.docker.answers import decode
 from trionode.containers.docker.requests import Body
 from trionode.containers.docker.streams import Frames, Lines, LogLines
-from trionode.containers.engine import Credentials, LogLine
+from trionode.containers.engine import Credentials, EngineError, LogLine
+
+
+def encoded(document: Any) -> bytes:
+    """A body to be sent. Raises EngineError when it has half a character in it, without its content."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        raise _half_a_character() from None
+
+
+def segment(name: str, safe: str = "") -> str:
+    """A name as part of a path. Raises EngineError as above."""
+    try:
+        return quote(name, safe=safe)
+    except UnicodeEncodeError:
+        raise _half_a_character() from None
+
+
+def _half_a_character() -> EngineError:
+    return EngineError(
+        "the engine cannot be told that: a text has half a character (an unpaired surrogate) in it",
+        remedy="correct the specification of the app",
+    )
 
 
 def split_repotag(repotag: str) -> tuple[str, str]:
@@ -36,7 +60,7 @@ def login(name: str, credentials: Credentials) -> str:
         "password": credentials.password,
         "serveraddress": registry if "." in registry or ":" in registry else "https://index.docker.io/v1/",
     }
-    return base64.urlsafe_b64encode(msgspec.json.encode(said)).decode()
+    return base64.urlsafe_b64encode(encoded(said)).decode()
 
 
 async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:

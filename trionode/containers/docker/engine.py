@@ -9,9 +9,6 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
-from urllib.parse import quote
-
-import msgspec
 
 from trionode.containers.docker import shapes
 from trionode.containers.docker.answers import (
@@ -19,7 +16,16 @@ from trionode.containers.docker.answers import (
     decode,
     refused,
 )
-from trionode.containers.docker.bodies import json_lines, log_lines, login, objects, output, split_repotag
+from trionode.containers.docker.bodies import (
+    encoded,
+    json_lines,
+    log_lines,
+    login,
+    objects,
+    output,
+    segment,
+    split_repotag,
+)
 from trionode.containers.docker.events import DockerEvents
 from trionode.containers.docker.machine import folder_has_project_quota, limit_open_files, open_files_here
 from trionode.containers.docker.requests import Body, Requests
@@ -113,7 +119,7 @@ class DockerEngine:
             "containers/create",
             doing=f"create {options.name}",
             query={"name": options.name},
-            body=msgspec.json.encode(limit_open_files(docker_body(options), self._open_files)),
+            body=encoded(limit_open_files(docker_body(options), self._open_files)),
             secrets=options.environment,
         )
         return decode(content, shapes.Created).id
@@ -146,7 +152,7 @@ class DockerEngine:
         """See `Engine.never_restart`."""
         await self._requests.call(
             "POST",
-            f"containers/{quote(container, safe='')}/update",
+            f"containers/{segment(container)}/update",
             doing=f"change the restart policy of {container}",
             body=NEVER_RESTART,
         )
@@ -160,21 +166,21 @@ class DockerEngine:
         """See `Engine.remove`."""
         await self._requests.call(
             "DELETE",
-            f"containers/{quote(container, safe='')}",
+            f"containers/{segment(container)}",
             doing=f"remove {container}",
             query={"force": str(int(force)), "v": str(int(volumes))},
         )
 
     async def top(self, container: str) -> Mapping[str, Any]:
         """See `Engine.top`."""
-        path = f"containers/{quote(container, safe='')}/top"
+        path = f"containers/{segment(container)}/top"
         return decode(
             await self._requests.call("GET", path, doing=f"list processes of {container}"), Document
         )
 
     async def changes(self, container: str) -> Sequence[Mapping[str, Any]]:
         """See `Engine.changes`."""
-        path = f"containers/{quote(container, safe='')}/changes"
+        path = f"containers/{segment(container)}/changes"
         content = await self._requests.call("GET", path, doing=f"list changes of {container}")
         # None at all are told as null.
         return [] if content.strip() == b"null" else decode(content, list[Document])
@@ -196,7 +202,7 @@ class DockerEngine:
         query |= {"follow": str(int(follow)), "timestamps": str(int(timestamps))}
         if since_s is not None:
             query["since"] = f"{since_s:.6f}"
-        path = f"containers/{quote(container, safe='')}/logs"
+        path = f"containers/{segment(container)}/logs"
         doing = f"read the output of {container}"
         async with self._requests.stream("GET", path, doing=doing, query=query) as body:
             cut = LogLines(terminal=known.config.tty, timestamps=timestamps)
@@ -205,13 +211,13 @@ class DockerEngine:
 
     async def stats(self, container: str) -> Mapping[str, Any]:
         """See `Engine.stats`."""
-        path, doing = f"containers/{quote(container, safe='')}/stats", f"measure {container}"
+        path, doing = f"containers/{segment(container)}/stats", f"measure {container}"
         return decode(await self._requests.call("GET", path, doing=doing, query={"stream": "0"}), Document)
 
     @asynccontextmanager
     async def stats_stream(self, container: str) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
         """See `Engine.stats_stream`."""
-        path, doing = f"containers/{quote(container, safe='')}/stats", f"measure {container}"
+        path, doing = f"containers/{segment(container)}/stats", f"measure {container}"
         async with (
             self._requests.stream("GET", path, doing=doing, query={"stream": "1"}) as body,
             aclosing(objects(body)) as samples,
@@ -227,9 +233,9 @@ class DockerEngine:
         wanted = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
         content = await self._requests.call(
             "POST",
-            f"containers/{quote(container, safe='')}/exec",
+            f"containers/{segment(container)}/exec",
             doing=doing,
-            body=msgspec.json.encode(wanted | {"Env": list(environment)}),
+            body=encoded(wanted | {"Env": list(environment)}),
             secrets=environment,
         )
         path = f"exec/{decode(content, shapes.Created).id}"
@@ -251,7 +257,7 @@ class DockerEngine:
 
     async def network(self, name: str) -> Network:
         """See `Engine.network`."""
-        path = f"networks/{quote(name, safe='')}"
+        path = f"networks/{segment(name)}"
         content = await self._requests.call("GET", path, doing=f"look at network {name}")
         return decode(content, shapes.ListedNetwork).network()
 
@@ -260,30 +266,30 @@ class DockerEngine:
         # Older engines make a second network of the same name unless told to look.
         wanted = network_body(name, subnet, app) | {"CheckDuplicate": True}
         await self._requests.call(
-            "POST", "networks/create", doing=f"create network {name}", body=msgspec.json.encode(wanted)
+            "POST", "networks/create", doing=f"create network {name}", body=encoded(wanted)
         )
 
     async def remove_network(self, name: str) -> None:
         """See `Engine.remove_network`."""
-        path = f"networks/{quote(name, safe='')}"
+        path = f"networks/{segment(name)}"
         await self._requests.call("DELETE", path, doing=f"remove network {name}")
 
     async def connect(self, container: str, network: str) -> None:
         """See `Engine.connect`."""
         await self._requests.call(
             "POST",
-            f"networks/{quote(network, safe='')}/connect",
+            f"networks/{segment(network)}/connect",
             doing=f"connect {container} to {network}",
-            body=msgspec.json.encode({"Container": container}),
+            body=encoded({"Container": container}),
         )
 
     async def disconnect(self, container: str, network: str, *, force: bool = False) -> None:
         """See `Engine.disconnect`."""
         await self._requests.call(
             "POST",
-            f"networks/{quote(network, safe='')}/disconnect",
+            f"networks/{segment(network)}/disconnect",
             doing=f"disconnect {container} from {network}",
-            body=msgspec.json.encode({"Container": container, "Force": force}),
+            body=encoded({"Container": container, "Force": force}),
         )
 
     # --- images and volumes -------------------------------------------------------------------
@@ -295,7 +301,7 @@ class DockerEngine:
 
     async def image(self, repotag: str) -> Image:
         """See `Engine.image`."""
-        path = f"images/{quote(repotag, safe='/:@')}/json"
+        path = f"images/{segment(repotag, '/:@')}/json"
         content = await self._requests.call("GET", path, doing=f"look at image {repotag}")
         return decode(content, shapes.ListedImage).image()
 
@@ -309,7 +315,7 @@ class DockerEngine:
 
     async def remove_image(self, image: str) -> None:
         """See `Engine.remove_image`."""
-        path = f"images/{quote(image, safe='/:@')}"
+        path = f"images/{segment(image, '/:@')}"
         await self._requests.call("DELETE", path, doing=f"remove image {image}")
 
     async def volumes(self) -> tuple[Volume, ...]:
@@ -319,17 +325,17 @@ class DockerEngine:
 
     async def remove_volume(self, name: str) -> None:
         """See `Engine.remove_volume`."""
-        path = f"volumes/{quote(name, safe='')}"
+        path = f"volumes/{segment(name)}"
         await self._requests.call("DELETE", path, doing=f"remove volume {name}")
 
     # --- inside -------------------------------------------------------------------------------
 
     async def _look(self, container: str, query: Mapping[str, str] | None = None) -> bytes:
-        path = f"containers/{quote(container, safe='')}/json"
+        path = f"containers/{segment(container)}/json"
         return await self._requests.call("GET", path, doing=f"look at {container}", query=query)
 
     async def _act(self, action: str, container: str, query: Mapping[str, str] | None = None) -> None:
-        path = f"containers/{quote(container, safe='')}/{action}"
+        path = f"containers/{segment(container)}/{action}"
         await self._requests.call("POST", path, doing=f"{action} {container}", query=query)
 
     async def _output(self, body: Body, path: str, doing: str) -> AsyncGenerator[bytes, None]:

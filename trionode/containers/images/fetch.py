@@ -63,7 +63,11 @@ class RegistryFetch:
         method: str = "GET",
     ) -> Reply:
         """The answer with status 200 for a path of this image's repository; raises ImageError."""
-        url = httpx.URL(f"{name.origin}/v2/{name.repository}/{path}")
+        url = _url(f"{name.origin}/v2/{name.repository}/{path}")
+        if url is None:
+            raise ImageError(
+                ImageFault.BAD_NAME, f"the registry {name.authority} is no host that can be asked"
+            )
         header = self._authorizations.find(login, trio.current_time())
         reply = await self._send(name, method, url, _headers(accept, header), at_most_bytes)
         if reply.status == httpx.codes.UNAUTHORIZED and reply.at_home:
@@ -91,10 +95,9 @@ class RegistryFetch:
         return header
 
     async def _token(self, name: ImageName, login: Login, challenge: Challenge) -> tuple[str, float]:
-        try:
-            realm = httpx.URL(challenge.realm)
-        except httpx.InvalidURL as error:
-            raise bad_answer(name, "an unusable address of its token giver") from error
+        realm = _url(challenge.realm)
+        if realm is None:
+            raise bad_answer(name, "an unusable address of its token giver")
         if not realm.host or realm.scheme not in _schemes(name.plain):
             raise bad_answer(name, f"an address of its token giver that is not safe ({realm.scheme})")
         wanted = {"scope": f"repository:{name.repository}:pull"}
@@ -118,10 +121,9 @@ class RegistryFetch:
             reply = await self._once(name, method, url, headers, at_most_bytes)
             if reply.status not in REDIRECTS:
                 return msgspec.structs.replace(reply, at_home=_origin(url) == home)
-            try:
-                target = url.join(reply.headers.get("location", ""))
-            except httpx.InvalidURL as error:
-                raise bad_answer(name, "a redirect to nowhere") from error
+            target = _url(reply.headers.get("location", ""), url)
+            if target is None:
+                raise bad_answer(name, "a redirect to nowhere")
             if target.scheme not in _schemes(plain=url.scheme == "http"):
                 raise bad_answer(name, "a redirect to a place without TLS")
             if _origin(target) != home:
@@ -132,8 +134,8 @@ class RegistryFetch:
     async def _once(
         self, name: ImageName, method: str, url: httpx.URL, headers: dict[str, str], at_most_bytes: int
     ) -> Reply:
-        request = self._client.build_request(method, url, headers=headers)
         try:
+            request = self._client.build_request(method, url, headers=headers)
             response = await self._client.send(request, stream=True)
             try:
                 content = await _read(name, response, at_most_bytes)
@@ -143,7 +145,20 @@ class RegistryFetch:
             raise ImageError(
                 ImageFault.UNREACHABLE, f"{url.host} cannot be reached for {name}: {_reason(error)}"
             ) from error
+        except (ValueError, httpx.InvalidURL) as error:
+            # a host that cannot even be looked up, a header that is none: somebody sent us there
+            raise bad_answer(name, "an address or a header that cannot be used") from error
         return Reply(response.status_code, response.headers, content)
+
+
+def _url(text: str, base: httpx.URL | None = None) -> httpx.URL | None:
+    """An address, None when the text is none: whoever wrote it may have written anything."""
+    try:
+        url = httpx.URL(text) if base is None else base.join(text)
+        url.host.encode("idna")
+    except (ValueError, TypeError, httpx.InvalidURL):
+        return None
+    return url
 
 
 def _reason(error: httpx.HTTPError) -> str:

@@ -11,6 +11,7 @@ from trionode.containers.engine import Credentials
 from trionode.containers.install.workbench import Secrets
 from trionode.plans.parts import Part
 from trionode.plans.problem import refuse
+from trionode.plans.texts import odd_in
 
 SECRETS_VERSION = 7
 
@@ -32,4 +33,6 @@ class Logins:
         username, separator, password = text.strip().partition(":")
         if not separator or not username:
             refuse(f"The registry login of {part.identifier} is not of the form name:password.")
+        if odd := odd_in(text):
+            refuse(f"The registry login of {part.identifier} has {odd} in it.")
         return Credentials(username, password)

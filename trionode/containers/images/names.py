@@ -17,6 +17,11 @@ DOCKER_HUB = "registry-1.docker.io"
 DOCKER_HUB_NAMES = frozenset({"docker.io", "index.docker.io", DOCKER_HUB})
 LIBRARY = "library/"
 
+LONGEST_NAME = 255
+"""With its registry, as engines have it."""
+LONGEST_HOST, LONGEST_LABEL = 253, 63
+"""What names of hosts can have (RFC 1035); a longer one cannot be looked up."""
+
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9-]+(?::[0-9]{1,5})?")
 _WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_WORD}(?:/{_WORD})*")
@@ -51,7 +56,9 @@ def parse_name(repotag: str) -> ImageName:
         authority, repository = first, rest
     else:
         authority, repository = DOCKER_HUB, name
-    if not _AUTHORITY.fullmatch(authority):
+    if len(name) > LONGEST_NAME:
+        raise _bad(f"{repotag[:60]}...", f"has a name of more than {LONGEST_NAME} characters")
+    if not _AUTHORITY.fullmatch(authority) or not _can_be_asked(authority):
         raise _bad(repotag, "names a registry that is no host name")
     if authority in DOCKER_HUB_NAMES:
         authority = DOCKER_HUB
@@ -60,6 +67,14 @@ def parse_name(repotag: str) -> ImageName:
     if not _REPOSITORY.fullmatch(repository):
         raise _bad(repotag, "is not a name that registries take")
     return ImageName(authority, repository, tag, _is_this_machine(authority))
+
+
+def _can_be_asked(authority: str) -> bool:
+    """Whether host and port are such that there can be something behind them."""
+    host, _, port = authority.partition(":")
+    labels = host.split(".")
+    is_host = len(host) <= LONGEST_HOST and all(0 < len(label) <= LONGEST_LABEL for label in labels)
+    return is_host and (not port or 0 < int(port) <= 65535)
 
 
 def _is_this_machine(authority: str) -> bool:

@@ -34,6 +34,7 @@ from trionode.containers.install.steps import PASSING, Ladder, Step, in_limit
 from trionode.containers.install.workbench import Workbench
 from trionode.errors import HostError, TrionodeError
 from trionode.plans.networkwith import refused_link
+from trionode.plans.partcheck import check_parts
 from trionode.plans.parts import Part, parts_of
 from trionode.plans.problem import refuse
 from trionode.plans.requirements import NodeFacts, refusal
@@ -58,6 +59,7 @@ class Installer:
         parts = parts_of(spec, facts.tier)
         if not parts:
             refuse(f"The specification of {spec.get('name')} cannot be opened here.")
+        check_parts(parts)
         if test:
             parts = tuple(_small(part) for part in parts)
         info = await self._bench.engine.info()

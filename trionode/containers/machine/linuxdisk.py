@@ -358,7 +358,7 @@ class LinuxDisk:
         try:
             await self._on_step(step, name)
             yield
-        except (CommandError, OSError) as error:
+        except (CommandError, OSError, ValueError) as error:  # ValueError: no text for a kernel
             whose = f" of {name}" if name else ""
             remedy = getattr(error, "remedy", "") or _REMEDIES.get(step, "see what the machine says")
             raise DiskError(f"{step}{whose} failed: {error}", remedy=remedy, step=step) from error
