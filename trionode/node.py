@@ -18,8 +18,9 @@ from trionode import __version__
 from trionode.chain.blockhooks import BlockHooks
 from trionode.chain.explorer import Explorer
 from trionode.chain.facts import ChainFacts
-from trionode.containers.composition import ContainerParts, Containers
+from trionode.containers.composition import Containers
 from trionode.containers.node.nodeside import AppsOfRegistry
+from trionode.containers.parts import ContainerParts
 from trionode.hosting.announcer import Announcer
 from trionode.hosting.apps_file import AppsFile
 from trionode.hosting.boot import BootGates, BootManager
@@ -248,6 +249,7 @@ class NodeCore:
                 boot_settled=self._boot_settled,
                 expire=lambda: self._expire_apps(self.explorer.scanned_height),
                 departing=lambda: self._departing,
+                leaving=lambda: self.watch.leaving(),
             ),
         )
         self._local_apps.follow(containers.expired)

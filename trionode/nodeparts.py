@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trionode.chain.nodelist import NodeListBuilder
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
-from trionode.containers.composition import ContainerSeams
+from trionode.containers.parts import ContainerSeams
 from trionode.hosting.port import AppHost
 from trionode.hosting.sweep import NodeProbe
 from trionode.peers.link import PeerTransport

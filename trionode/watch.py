@@ -19,7 +19,7 @@ from trionode.hosting.availability import Availability
 from trionode.hosting.daemonhealth import DaemonWatch
 from trionode.hosting.nodestatus import MonitorStatus, NodeStatus
 from trionode.hosting.port import AppHost
-from trionode.hosting.removal import AppRemoval
+from trionode.hosting.removal import AppRemoval, Leaving
 from trionode.hosting.selfcheck import SelfCheck
 from trionode.hosting.sweep import NodeProbe, Sweep
 from trionode.peers.health import NetworkHealth
@@ -148,6 +148,11 @@ class Watch:
     def unsynced_for_s(self) -> float | None:
         """How long the daemon has been behind; None when it is not."""
         return self.daemon.unsynced_for_s
+
+    def leaving(self) -> tuple[Leaving, ...]:
+        """Why the apps of this node have to go, as far as the monitors foresee it."""
+        found = (self.node_status.leaving(), self.daemon.leaving())
+        return tuple(leaving for leaving in found if leaving is not None)
 
     def services(self) -> list[Service]:
         """In start order."""

@@ -8,7 +8,7 @@ import pytest
 from hostedapps import IMAGE, composed
 
 from trionode.containers.operations import Work
-from trionode.containers.present import PlannedAction
+from trionode.containers.planned import PlannedAction
 from trionode.plans.crashes import Crashes
 from trionode.plans.createoptions import CreateOptions
 
@@ -194,6 +194,7 @@ async def test_the_plan_in_words(hosted: Any) -> None:
     hosted.apps.actions_planned = (
         PlannedAction("start", "shop", "web_shop", "it is still stopped"),
         PlannedAction("leave", "shop", "db_shop", "it has to wait", hosted.now_ms),
+        PlannedAction("remove", "mail", "", "2 nodes run it, 1 are wanted", hosted.now_ms, height=2_100_044),
     )
     assert await hosted.data("/trionode/containerplan") == [
         {
@@ -201,16 +202,28 @@ async def test_the_plan_in_words(hosted: Any) -> None:
             "app": "shop",
             "component": "web_shop",
             "reason": "it is still stopped",
-            "until": None,
+            "when": None,
+            "block": None,
         },
         {
             "action": "leave",
             "app": "shop",
             "component": "db_shop",
             "reason": "it has to wait",
-            "until": "2025-10-09T08:53:20.123Z",
+            "when": "2025-10-09T08:53:20.123Z",
+            "block": None,
+        },
+        {
+            "action": "remove",
+            "app": "mail",
+            "component": "",
+            "reason": "2 nodes run it, 1 are wanted",
+            "when": "2025-10-09T08:53:20.123Z",
+            "block": 2_100_044,
         },
     ]
+    for path in ("/trionode/containerplan/Mail", "/trionode/containerplan?appname=mail"):
+        assert [action["app"] for action in await hosted.data(path)] == ["mail"]
 
 
 @pytest.mark.trio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,8 +54,25 @@ PLAN = [
         "app": "shop",
         "component": "web_shop",
         "reason": "it is still stopped",
-        "until": "2025-10-09T08:53:20.123Z",
-    }
+        "when": "2025-10-09T08:53:20.123Z",
+        "block": None,
+    },
+    {
+        "action": "remove",
+        "app": "mail",
+        "component": "",
+        "reason": "it has ended",
+        "when": None,
+        "block": 2_100_044,
+    },
+    {
+        "action": "wait",
+        "app": "",
+        "component": "node",
+        "reason": "the machine goes down",
+        "when": None,
+        "block": None,
+    },
 ]
 STEPS = [
     {"status": "Pulling library/web:1"},
@@ -133,6 +151,7 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Node]:
         (["containers", "ls"], "/trionode/containers", {}),
         (["containers", "ls", "shop", "--json"], "/trionode/containers", {"appname": "shop"}),
         (["containers", "plan"], "/trionode/containerplan", {}),
+        (["containers", "plan", "shop"], "/trionode/containerplan", {"appname": "shop"}),
         (["containers", "logs", "web_shop"], "/apps/applog", {"appname": "web_shop", "lines": "100"}),
         (["containers", "logs", "w", "-t", "-n", "5"], "/apps/applogpolling", {"appname": "w", "lines": "5"}),
         (["containers", "logs", "w", "-f"], "/trionode/applog", {"appname": "w", "lines": "100"}),
@@ -192,7 +211,15 @@ def test_what_an_engine_that_is_away_runs_is_not_known(
 
 def test_what_would_be_done(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["containers", "plan"]) == 0
-    assert "remove orphan  web_shop  it is still stopped (until 2025-" in capsys.readouterr().out
+    assert [re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines()] == [
+        ["3 actions"],
+        ["action", "app", "component", "when", "because"],
+        ["remove orphan", "shop", "web_shop", "2025-10-09T08:53:20.123Z", "it is still stopped"],
+        ["remove", "mail", "-", "block 2100044", "it has ended"],
+        ["wait", "-", "node", "-", "the machine goes down"],
+    ]
+    assert call(["containers", "plan", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == PLAN
     node.answers["/trionode/containerplan"] = {"status": "success", "data": []}
     assert call(["containers", "plan"]) == 0
     assert capsys.readouterr().out == "nothing is to be done\n"

@@ -15,6 +15,7 @@ from trionode.containers.disk import Disk, DiskError
 from trionode.containers.engine import ContainerRow, Engine, EngineUnreachable
 from trionode.containers.monitors.election import ElectionWatch
 from trionode.containers.operations import Operations, Work
+from trionode.containers.planned import PlannedAction
 from trionode.lifecycle.local import Component, InstalledApp
 from trionode.plans.election import Member
 from trionode.runtime.clock import VirtualClock
@@ -24,6 +25,8 @@ from trionode.runtime.gate import Gate
 OWN, OTHER = "198.51.100.1:16127", "198.51.100.2:16127"
 URLS = ("http://one", "http://two")
 APP = InstalledApp("shop", "aa", (Component("db_shop", "g:/data"), Component("web_shop", "/data")))
+
+PLAIN = InstalledApp("plain", "bb", (Component("web_plain", "/data"),))
 
 
 class World:
@@ -41,14 +44,19 @@ class World:
         self.mounted: set[str] = set()
         self.mount_fails = False
         self.departing = False
+        self.asked = 0
 
     async def installed(self) -> list[InstalledApp]:
-        return [APP]
+        return self.installed_now()
+
+    def installed_now(self) -> list[InstalledApp]:
+        return [APP, PLAIN]
 
     def members(self, app: str) -> list[Member]:
         return [Member(OWN, 1_000), Member(OTHER, 2_000)]
 
     async def listed(self, url: str) -> Collection[str] | None:
+        self.asked += 1
         return self.managers.get(url)
 
     async def running(self, address: str) -> Collection[str] | None:
@@ -233,3 +241,79 @@ async def test_what_began_while_managers_were_asked_comes_first(
             assert world.done == []
         await trio.sleep(60)
         assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]
+
+
+async def planned(world: World, watch: ElectionWatch) -> PlannedAction:
+    """What is planned for the one elected app; nobody is asked for it."""
+    asked, done = world.asked, len(world.done)
+    (step,) = watch.plan(await world.containers())
+    assert (world.asked, len(world.done)) == (asked, done)
+    return step
+
+
+@pytest.mark.trio
+async def test_the_plan_is_the_election_on_what_was_heard_last(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world, settled = World(), Gate()
+    world.managers["http://one"] = [OTHER]
+    async with holding(world, Operations(), settled=settled) as watch:
+        step = await planned(world, watch)
+        assert (step.kind, step.component) == ("elect", "db_shop")
+        assert "to be asked" in step.reason
+        settled.open()
+        await trio.sleep(10)
+        step = await planned(world, watch)
+        assert (step.kind, step.reason) == ("elect", "198.51.100.2 is the primary")
+        world.running_here.add("fluxdb_shop")
+        step = await planned(world, watch)
+        assert (step.kind, step.component, step.due_s) == (
+            "stop",
+            "web_shop, db_shop",
+            trio.current_time() + 20,
+        )
+        await trio.sleep(21)
+        assert world.done == ["stop fluxweb_shop", "stop fluxdb_shop"]
+
+
+@pytest.mark.trio
+async def test_the_plan_tells_a_start_that_fails_and_one_that_waits_its_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    world.managers, world.mount_fails = {url: [] for url in URLS}, True
+    async with holding(world, Operations()) as watch:
+        await trio.sleep(1)
+        step = await planned(world, watch)
+        assert (step.kind, step.component) == ("start_primary", "db_shop, web_shop")
+        assert step.reason == "nobody ran it yet, and this node is first"
+
+    class Second(World):
+        def members(self, app: str) -> list[Member]:
+            return [Member(OTHER, 1_000), Member(OWN, 2_000)]
+
+    world = Second()
+    world.managers = {url: [] for url in URLS}
+    async with holding(world, Operations()) as watch:
+        await trio.sleep(1)
+        step = await planned(world, watch)
+        assert (step.kind, step.reason) == ("elect", "a start is planned, at rank 1")
+        assert step.when_ms is not None
+        await trio.sleep(step.when_ms / 1000 - trio.current_time() - 1)
+        assert world.done == []
+        await trio.sleep(40)
+        assert "start fluxdb_shop" in world.done
+
+
+@pytest.mark.trio
+async def test_the_plan_says_why_no_election_is_held(autojump_clock: trio.testing.MockClock) -> None:
+    world, operations = World("fluxdb_shop"), Operations()
+    world.managers["http://one"] = [OTHER]
+    async with holding(world, operations, let_alone=True) as watch:
+        assert (await planned(world, watch)).reason == "its operator stopped it"
+        world.own_address = None
+        assert (await planned(world, watch)).reason == "the own address is not known"
+    world = World("fluxdb_shop")
+    with operations.holding("db_shop"):
+        async with holding(world, operations) as watch:
+            assert (await planned(world, watch)).reason == "a backup or restore has the app"

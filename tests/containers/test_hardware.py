@@ -30,6 +30,9 @@ class Room:
 
     async def needs(self) -> list[Need]:
         await trio.lowlevel.checkpoint()
+        return self.needs_now()
+
+    def needs_now(self) -> list[Need]:
         return [Need("new", 200, 2, 4_000, 10), Need("old", 100, 2, 4_000, 10)]
 
 
@@ -85,4 +88,23 @@ async def test_nothing_is_judged_before_the_boot_decision(
         gate.open()
         await trio.sleep(10)
         assert [removal.app for removal in actions.removed] == ["new"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_the_plan_judges_by_the_machine_seen_last(autojump_clock: trio.testing.MockClock) -> None:
+    room, actions, gate = Room(SMALL), FakeActions(), Gate(is_open=True)
+    actions.problem = "the engine is away"
+    service = watch(room, actions, gate)
+    assert service.plan() == ()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        await trio.sleep(60)
+        (step,) = service.plan()
+        assert (step.kind, step.app) == ("remove", "new")
+        assert step.due_s is not None
+        room.present = BIG
+        assert service.plan() == (step,), "nobody is asked"
+        await trio.sleep(MonitorSettings().hardware_interval_s)
+        assert service.plan() == ()
         nursery.cancel_scope.cancel()

@@ -39,6 +39,9 @@ class Apps:
         return frozenset({"web", "closed"})
 
     async def opened(self, name: str) -> Mapping[str, Any] | None:
+        return self.opened_now(name)
+
+    def opened_now(self, name: str) -> Mapping[str, Any] | None:
         return SPEC if name == "web" else None
 
 
@@ -92,4 +95,25 @@ async def test_a_blocked_app_leaves_within_the_hour(autojump_clock: trio.testing
         (removal, *_) = actions.removed
         assert (removal.app, removal.force, removal.tell_peers) == ("web", False, True)
         assert "bad/miner" in removal.reason
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_the_plan_judges_by_the_lists_there_are(autojump_clock: trio.testing.MockClock) -> None:
+    source, actions = Lists(), FakeActions()
+    source.blocked = ["bad/miner"]
+    blocked = images(source)
+    service = ImageCompliance(
+        ImageSettings(), blocked=blocked, apps=Apps(), actions=actions, counters=Counters()
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert service.plan() == ()
+        assert source.asked == 0
+        await blocked.lists()
+        (step,) = service.plan()
+        assert (step.kind, step.app, step.due_s) == ("remove", "web", trio.current_time() + 3600)
+        await trio.sleep(3601)
+        assert actions.removed[0].reason == step.reason
         nursery.cancel_scope.cancel()

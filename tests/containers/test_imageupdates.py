@@ -12,7 +12,14 @@ import trio.testing
 from fakeactions import FakeActions
 
 from trionode.config.tree import ImageSettings
-from trionode.containers.engine import ContainerDetails, Credentials, Engine, Image, NotFound
+from trionode.containers.engine import (
+    ContainerDetails,
+    ContainerRow,
+    Credentials,
+    Engine,
+    Image,
+    NotFound,
+)
 from trionode.containers.images.registry import ImageError, ImageFault
 from trionode.containers.monitors.imageupdates import ImageUpdates
 from trionode.containers.operations import Operations, Work
@@ -41,6 +48,12 @@ class Machine:
 
     async def updatable(self, app: str) -> Sequence[tuple[Part, Credentials | None]]:
         return [(WEB, None)] if app == "web" else [(DB, LOGIN), (SITE, None)]
+
+    def rows(self) -> list[ContainerRow]:
+        return [
+            ContainerRow(id="1", name=f"flux{name}", image="i", image_id=image, state="running")
+            for name, image in self.here.items()
+        ]
 
     async def inspect(self, container: str) -> ContainerDetails:
         identifier = container.removeprefix("flux")
@@ -72,7 +85,7 @@ class Updating:
         self.bus = EventBus(ring=100)
 
     async def run_for(self, seconds: float) -> None:
-        service = ImageUpdates(
+        self.service = service = ImageUpdates(
             ImageSettings(),
             apps=self.machine,
             digests=self.machine,
@@ -154,3 +167,23 @@ async def test_the_next_cycle_comes_hours_later(autojump_clock: trio.testing.Moc
     updating = Updating(Machine())
     await updating.run_for(1900 + 21_600)
     assert [name for name, _ in updating.events] == ["checked", "checked"]
+
+
+@pytest.mark.trio
+async def test_the_plan_tells_an_update_that_failed_until_its_image_is_another(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    updating = Updating(Machine())
+    machine, updating.actions.problem = updating.machine, "no space left"
+    machine.there["org/site:1"] = "sha256:new"
+    await updating.run_for(2100)
+    asked = len(machine.asked)
+    (step,) = updating.service.plan(machine.rows())
+    assert (step.kind, step.app, step.component) == ("redeploy_soft", "shop", "site_shop")
+    assert step.due_s is not None
+    assert step.due_s > trio.current_time() + 20_000
+    machine.here["site_shop"] = "sha256:other"
+    assert updating.service.plan(machine.rows()) == (), "made anew since, and nobody compared it"
+    del machine.here["site_shop"]
+    assert updating.service.plan(machine.rows()) == ()
+    assert len(machine.asked) == asked

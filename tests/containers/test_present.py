@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from appworld import app, base, part
@@ -12,8 +14,69 @@ from trionode.config.tree import BootSettings, MonitorSettings
 from trionode.containers.health.linking import Linker
 from trionode.containers.health.orphans import Orphans
 from trionode.containers.health.prunes import Pruner
-from trionode.containers.present import Planner
+from trionode.containers.operations import Operations, Work
+from trionode.containers.planned import PlannedAction
+from trionode.containers.present import Planner, PlanSources
+from trionode.hosting.removal import Leaving
 from trionode.plans.createoptions import CreateOptions
+from trionode.registry.constants import MAINNET
+from trionode.runtime.clock import VirtualClock
+from trionode.runtime.gate import Gate
+
+HEIGHT = 2_100_000
+
+
+class Says:
+    """A service with this plan."""
+
+    def __init__(self, *steps: PlannedAction) -> None:
+        self.steps = steps
+        self.asked: list[object] = []
+
+    def plan(self, about: object = None) -> tuple[PlannedAction, ...]:
+        self.asked.append(about)
+        return self.steps
+
+
+class Silent:
+    """Everything that is asked with patience, and has nothing to do."""
+
+    next_s: float | None = None
+
+    async def containers(self) -> tuple[()]:
+        return ()
+
+    async def plan(self, app: str = "") -> tuple[()]:
+        return ()
+
+    async def planned(self) -> tuple[()]:
+        return ()
+
+
+def sources(**others: Any) -> PlanSources:
+    """Nobody has anything to do, but for `others`."""
+    silent = Silent()
+    usual: dict[str, Any] = {
+        "engine": silent,
+        "operations": Operations(),
+        "installed": lambda: ["mail", "shop"],
+        "leaving": tuple,
+        "departing": lambda: False,
+        "is_complete": lambda: True,
+        "boot_settled": Gate(is_open=True),
+        "health": silent,
+        "mounts": silent,
+        "links": silent,
+        "orphans": silent,
+        "pruner": silent,
+        "by_containers": (),
+        "monitors": (),
+        "spawner": Says(),
+        "height": lambda: HEIGHT,
+        "constants": MAINNET,
+        "clock": VirtualClock(1_000_000),
+    }
+    return PlanSources(**usual | others)
 
 
 @pytest.mark.trio
@@ -45,28 +108,35 @@ async def test_every_kind_of_action_is_told_and_none_is_done(autojump_clock: Moc
             return None
 
         pruner = Pruner(world.engine, life.installed, life.records, life.operations, node.counters)
+        orphans = Orphans(
+            BootSettings(),
+            MonitorSettings(),
+            engine=world.engine,
+            installed=life.installed,
+            actions=life.actions,
+            operations=life.operations,
+            ever_known=ever_known,
+            listed=lambda app: False,
+            prune=prune,
+            boot_settled=node.settled,
+            counters=node.counters,
+        )
         planner = Planner(
-            health=node.health,
-            mounts=node.mounts,
-            links=Linker(world.engine, life.installed, node.counters),
-            pruner=pruner,
-            orphans=Orphans(
-                BootSettings(),
-                MonitorSettings(),
+            sources(
                 engine=world.engine,
-                installed=life.installed,
-                actions=life.actions,
                 operations=life.operations,
-                ever_known=ever_known,
-                listed=lambda app: False,
-                prune=prune,
                 boot_settled=node.settled,
-                counters=node.counters,
-            ),
+                health=node.health,
+                mounts=node.mounts,
+                links=Linker(world.engine, life.installed, node.counters),
+                pruner=pruner,
+                orphans=orphans,
+            )
         )
         before = (world.engine.everything(), list(world.engine.actions))
         plan = [(step.kind, step.app, step.component) for step in await planner.plan()]
         assert plan == [
+            ("wait", "", "node"),
             ("start", "base", "core_base"),
             ("recreate", "shop", "db_shop"),
             ("connect", "shop", "fluxweb_shop"),
@@ -75,3 +145,78 @@ async def test_every_kind_of_action_is_told_and_none_is_done(autojump_clock: Moc
         ]
         assert all(step.reason for step in await planner.plan())
         assert (world.engine.everything(), list(world.engine.actions)) == before
+
+
+@pytest.mark.trio
+async def test_moments_become_wall_time(autojump_clock: MockClock) -> None:
+    await trio.sleep(100)
+    now_ms = 1_100_000
+    steps = Says(
+        PlannedAction("leave", "shop", "", "", 5_000_000),
+        PlannedAction("remove", "shop", "", "", due_s=130.5),
+        PlannedAction("remove", "shop", "", "", due_s=99.0),
+        PlannedAction("remove", "shop", "", "", height=HEIGHT + 10),
+        PlannedAction("remove", "shop", "", "", height=HEIGHT),
+        PlannedAction("remove", "shop", "", ""),
+    )
+    plan = await Planner(sources(monitors=(steps,))).plan()
+    assert [(step.when_ms, step.height) for step in plan] == [
+        (5_000_000, None),
+        (now_ms + 30_500, None),
+        (None, None),
+        (now_ms + 300_000, HEIGHT + 10),
+        (None, HEIGHT),
+        (None, None),
+    ]
+    before = Planner(sources(monitors=(steps,), height=lambda: HEIGHT - 1_000_000))
+    assert [step.when_ms for step in await before.plan()][4] == now_ms + 1_000_000 * 120_000
+
+
+@pytest.mark.trio
+async def test_what_holds_apps_back_comes_first() -> None:
+    operations = Operations()
+    held_back = sources(
+        operations=operations,
+        departing=lambda: True,
+        boot_settled=Gate(),
+        is_complete=lambda: False,
+        monitors=(Says(PlannedAction("remove", "mail", "", "it has ended")),),
+    )
+    with operations.holding("db_shop"), operations.doing(Work.SOFT_REDEPLOY, "mail"):
+        plan = await Planner(held_back).plan()
+    assert [(step.kind, step.app, step.component) for step in plan] == [
+        ("wait", "", "node"),
+        ("wait", "", "node"),
+        ("wait", "", "node"),
+        ("under_way", "mail", ""),
+        ("leave", "shop", "db_shop"),
+        ("remove", "mail", ""),
+    ]
+    assert plan[3].reason.startswith("soft redeploy")
+
+
+@pytest.mark.trio
+async def test_a_node_that_loses_its_standing_says_when_each_app_goes(autojump_clock: MockClock) -> None:
+    await trio.sleep(10)
+    reasons = [Leaving("not confirmed", pause_s=60), Leaving("daemon not synced", 40.0, 180)]
+    plan = await Planner(sources(leaving=lambda: reasons, clock=VirtualClock(0))).plan()
+    assert [(step.kind, step.app, step.when_ms) for step in plan] == [
+        ("remove", "mail", None),
+        ("remove", "shop", 70_000),
+        ("remove", "mail", 40_000),
+        ("remove", "shop", 220_000),
+    ]
+    assert plan[0].reason == "all apps have to go: not confirmed"
+    assert plan[3].reason == "all apps have to go if this lasts: daemon not synced"
+
+
+@pytest.mark.trio
+async def test_one_app_in_any_letter_case() -> None:
+    spawner = Says(
+        PlannedAction("choose", "", "spawner", "draws"), PlannedAction("defer", "Shop", "", "later")
+    )
+    steps = Says(PlannedAction("remove", "shop", "", "ended"), PlannedAction("remove", "mail", "", "ended"))
+    planner = Planner(sources(monitors=(steps,), spawner=spawner, boot_settled=Gate()))
+    plan = await planner.plan("SHOP")
+    assert [(step.kind, step.app) for step in plan] == [("wait", ""), ("remove", "shop"), ("defer", "Shop")]
+    assert spawner.asked == ["SHOP"]

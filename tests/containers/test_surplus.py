@@ -116,7 +116,7 @@ async def test_a_node_listed_in_two_forms_counts_once_with_its_older_start() -> 
         installed=None,  # type: ignore[arg-type]
         specs=None,  # type: ignore[arg-type]
         current=None,  # type: ignore[arg-type]
-        locations=SimpleNamespace(locations=lambda app: rows),  # type: ignore[arg-type]
+        locations=SimpleNamespace(locations=lambda app: rows),
         node=None,  # type: ignore[arg-type]
         logins=None,  # type: ignore[arg-type]
         is_complete=lambda: True,

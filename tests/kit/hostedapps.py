@@ -17,7 +17,7 @@ from trionode.containers.memory.objects import RegistryImage
 from trionode.containers.node.geolocation import Located
 from trionode.containers.node.nodeside import InstallNews
 from trionode.containers.operations import Operations, Work
-from trionode.containers.present import PlannedAction
+from trionode.containers.planned import PlannedAction
 from trionode.containers.spawning.portwatch import PortStatus
 from trionode.containers.spawning.spawner import SpawnerStatus
 from trionode.hosting.port import RunningApp
@@ -234,8 +234,8 @@ class HostedApps:
 
     engine_problem = ""
 
-    async def present_plan(self) -> tuple[PlannedAction, ...]:
-        return self.actions_planned
+    async def present_plan(self, app: str = "") -> tuple[PlannedAction, ...]:
+        return tuple(step for step in self.actions_planned if not app or step.app.lower() == app.lower())
 
     async def add(self, spec: Mapping[str, Any], *, stopped: Iterable[str] = ()) -> None:
         """Have this app installed, its containers running but for the components named."""

@@ -10,12 +10,12 @@ import trio
 
 from trionode.chain.enterprise import BenchOpener
 from trionode.config.tree import Settings
-from trionode.containers.composition import ContainerSeams
 from trionode.containers.disk import DiskError, FirewallError, VolumeRequest
 from trionode.containers.engine import EngineError, EngineUnreachable
 from trionode.containers.images.registry import ImageError, ImageFault
 from trionode.containers.node.geolocation import HttpLocator
 from trionode.containers.node.outside import OutsideError
+from trionode.containers.parts import ContainerSeams
 from trionode.errors import StoreError
 from trionode.plans.networks import Subnet
 from trionode.registry.rows import CurrentSpec

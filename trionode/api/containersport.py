@@ -17,7 +17,7 @@ from trionode.containers.health.tampering import TamperingEvent
 from trionode.containers.node.geolocation import Located
 from trionode.containers.node.nodeside import Removal
 from trionode.containers.operations import Operations
-from trionode.containers.present import PlannedAction
+from trionode.containers.planned import PlannedAction
 from trionode.containers.spawning.portwatch import PortStatus
 from trionode.containers.spawning.spawner import SpawnerStatus
 from trionode.hosting.port import AppHost
@@ -184,6 +184,6 @@ class ContainersPort(Protocol):
     @property
     def spawning(self) -> SpawningPort: ...
 
-    async def present_plan(self) -> Sequence[PlannedAction]:
-        """What would be done right now, without doing it. Raises HostError."""
+    async def present_plan(self, app: str = "") -> Sequence[PlannedAction]:
+        """What would be done to all apps or to one, without doing it. Raises HostError, StoreError."""
         ...

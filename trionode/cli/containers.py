@@ -115,11 +115,12 @@ def _note(part: dict[str, Any]) -> str:
 
 
 @command.command()
+@click.argument("app", required=False)
 @api_option
 @click.option("--json", "as_json", is_flag=True, help="The actions as JSON.")
-def plan(api: str | None, as_json: bool) -> None:
-    """Say what the node would do to its containers right now, without doing it."""
-    actions = api_of(api).get("/trionode/containerplan")
+def plan(app: str | None, api: str | None, as_json: bool) -> None:
+    """Say what the node would do to its apps, why and when, without doing it."""
+    actions = api_of(api).get("/trionode/containerplan", {"appname": app})
     if as_json:
         show_json(actions)
         return
@@ -129,13 +130,15 @@ def plan(api: str | None, as_json: bool) -> None:
     rows = [
         (
             action["action"].replace("_", " "),
-            action["component"] or action["app"],
-            action["reason"] + (f" (until {action['until']})" if action["until"] else ""),
+            action["app"] or None,
+            action["component"] or None,
+            action["when"] or (None if action["block"] is None else f"block {action['block']}"),
+            action["reason"],
         )
         for action in actions
     ]
     table(
-        ("action", "what", "because"),
+        ("action", "app", "component", "when", "because"),
         rows,
         title=f"{len(actions)} {'action' if len(actions) == 1 else 'actions'}",
     )

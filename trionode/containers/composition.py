@@ -6,17 +6,6 @@ simulator gives their memory twins and gets the very same services. `trionode.no
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from trionode.chain.explorer import Explorer
-from trionode.chain.facts import ChainFacts
-from trionode.chain.port import ChainRpc
-from trionode.config.tree import Settings
-from trionode.containers.disk import Disk, Firewall
-from trionode.containers.engine import Engine
 from trionode.containers.health.linking import Linker
 from trionode.containers.health.localstate import LocalState
 from trionode.containers.health.mountrecovery import MountRecovery
@@ -28,99 +17,27 @@ from trionode.containers.health.tampering import TamperingLog
 from trionode.containers.health.watch import HealthTimes, HealthView, HealthWatch
 from trionode.containers.host import EngineHost
 from trionode.containers.images.logins import Logins
-from trionode.containers.images.registry import ImageRegistry
 from trionode.containers.install.appactions import AppLifecycle
 from trionode.containers.install.bursts import CpuBursts
 from trionode.containers.install.records import InstallRecords
-from trionode.containers.install.workbench import NoSecrets, Secrets, Storage, Workbench
+from trionode.containers.install.workbench import Workbench
 from trionode.containers.installedapps import InstalledApps
-from trionode.containers.machine.listeners import Listeners
 from trionode.containers.monitors.composition import Monitoring, MonitorParts
-from trionode.containers.monitors.election import Electorate
 from trionode.containers.monitors.expiry import ExpiredApps
 from trionode.containers.monitors.hosted import Hosted, KnownSpecs
 from trionode.containers.monitors.imagecompliance import BlockedImages
-from trionode.containers.node.geolocation import HttpLocator, Locator
+from trionode.containers.node.geolocation import HttpLocator
 from trionode.containers.node.nodeside import InstallNews, ever_known_in
-from trionode.containers.node.outside import JsonSource
 from trionode.containers.node.view import NodeView
 from trionode.containers.operations import Operations
-from trionode.containers.present import PlannedAction, Planner
+from trionode.containers.parts import ContainerParts, ContainerSeams
+from trionode.containers.planned import PlannedAction
+from trionode.containers.present import Planner, PlanSources
 from trionode.containers.spawning.announcements import Announcements
 from trionode.containers.spawning.composition import Spawning, SpawningParts
-from trionode.hosting.ownmessages import Broadcaster
-from trionode.runtime.bus import EventBus
-from trionode.runtime.clock import WallClock
-from trionode.runtime.counters import Counters
-from trionode.runtime.dosstate import DosState
 from trionode.hosting.ownrows import OwnRows
 from trionode.runtime.gate import Gate
 from trionode.runtime.service import Service
-from trionode.store.appregistry import AppRegistry
-from trionode.store.eventlog import EventLog
-from trionode.store.localapps import LocalAppStore
-from trionode.sync.orchestrator import Orchestrator
-from trionode.sync.source import NodeHttp
-from trionode.wire.keys import NodeKey
-
-
-class SpecOpener(Protocol):
-    """Opens encrypted specifications, for the registry and for the apps installed here."""
-
-    async def open(self, spec: Mapping[str, Any], height: int) -> dict[str, Any] | None:
-        """With compose and contacts in clear; None when that cannot be done."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContainerSeams:
-    """What the containers of a node stand on.
-
-    `opener`: opens encrypted specifications, None where nothing can. `outside`: documents of services on
-    the internet, `nodes` those of other nodes. `listeners` accept connections while ports are tested,
-    `electorate` is asked who runs `g:` apps. `locator` None: the services of the settings are asked.
-    """
-
-    engine: Engine
-    disk: Disk
-    firewall: Firewall
-    images: ImageRegistry
-    local: LocalAppStore
-    storage: Storage
-    outside: JsonSource
-    nodes: NodeHttp
-    listeners: Listeners
-    electorate: Callable[[Counters], Electorate]
-    locator: Locator | None = None
-    opener: SpecOpener | None = None
-    secrets: Secrets = field(default_factory=NoSecrets)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContainerParts:
-    """What the node gives.
-
-    `expire` removes apps whose time is over. `boot_settled` opens when the boot decision is carried out;
-    `departing`: the machine goes down.
-    """
-
-    settings: Settings
-    chain: ChainFacts
-    bench: ChainRpc
-    registry: AppRegistry
-    explorer: Explorer
-    orchestrator: Orchestrator
-    log: EventLog
-    broadcaster: Broadcaster
-    dos: DosState
-    bus: EventBus
-    counters: Counters
-    clock: WallClock
-    rng: random.Random
-    key: NodeKey
-    boot_settled: Gate
-    expire: Callable[[], Awaitable[object]]
-    departing: Callable[[], bool]
 
 
 class Containers:
@@ -161,6 +78,7 @@ class Containers:
         self._compose_watch(parts)
         self._compose_monitors(parts)
         self._compose_spawning(parts)
+        self._compose_planner(parts)
         # In start order: what a later one needs is ready before it starts. New services go in here.
         self._services: list[Service] = [
             LocalState(self.actions, self.host.reachable, parts.counters),
@@ -298,14 +216,38 @@ class Containers:
             self.actions,
             parts.counters,
             constants=parts.registry.constants,
-        )
-        self._planner = Planner(
-            health=self.health, mounts=self.mounts, links=self.links, pruner=self.pruner, orphans=self.orphans
+            life=parts.registry.current.life,
+            scanned_height=lambda: parts.explorer.scanned_height,
         )
 
-    async def present_plan(self) -> tuple[PlannedAction, ...]:
-        """What would be done to containers right now, without doing it. Raises EngineError, DiskError."""
-        return await self._planner.plan()
+    def _compose_planner(self, parts: ContainerParts) -> None:
+        monitoring = self.monitoring
+        self._planner = Planner(
+            PlanSources(
+                engine=self.engine,
+                operations=self.operations,
+                installed=lambda: [app.name for app in self.host.installed()],
+                leaving=parts.leaving,
+                departing=parts.departing,
+                is_complete=lambda: self.hosted.synced,
+                boot_settled=parts.boot_settled,
+                health=self.health,
+                mounts=self.mounts,
+                links=self.links,
+                orphans=self.orphans,
+                pruner=self.pruner,
+                by_containers=(monitoring.election, monitoring.image_updates),
+                monitors=(self.expired, *monitoring.planning),
+                spawner=self.spawning.spawner,
+                height=lambda: parts.explorer.scanned_height,
+                constants=parts.registry.constants,
+                clock=parts.clock,
+            )
+        )
+
+    async def present_plan(self, app: str = "") -> tuple[PlannedAction, ...]:
+        """What would be done to all apps or one, without doing it. Raises HostError, StoreError."""
+        return await self._planner.plan(app)
 
     @property
     def engine_problem(self) -> str:

@@ -65,6 +65,11 @@ class Operations:
     def is_busy(self) -> bool:
         return bool(self._under_way)
 
+    @property
+    def under_way(self) -> tuple[Operation, ...]:
+        """All of them: more than one while an app is removed by force."""
+        return tuple(self._under_way)
+
     def names(self) -> frozenset[str]:
         """Apps something is being done to: they count as here until it is over."""
         return frozenset(operation.app for operation in self._under_way)

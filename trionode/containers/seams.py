@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
-from trionode.containers.composition import ContainerSeams
+from trionode.containers.parts import ContainerSeams
 from trionode.errors import ConfigError
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters

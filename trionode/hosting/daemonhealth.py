@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from trionode.config.tree import BootSettings, MonitorSettings
-from trionode.hosting.removal import AppRemoval
+from trionode.hosting.removal import AppRemoval, Leaving
 from trionode.lifecycle.monitors import DaemonHealth, after_check
 from trionode.runtime.logs import get_logger
 
@@ -57,13 +57,24 @@ class DaemonWatch:
                 await self._check()
             await trio.sleep(self._interval_s)
 
-    async def _check(self) -> None:
-        self._health, due = after_check(
+    def leaving(self) -> Leaving | None:
+        """When all apps have to go if the daemon stays behind; None while it does not, or when they went."""
+        health, due = self._after_check()
+        if health.unsynced_since_s is None or (health.removed and not due):
+            return None
+        due_s = health.unsynced_since_s + self._settings.unsynced_removal_s
+        return Leaving(REASON, due_s, self._settings.unsynced_removal_spacing_s)
+
+    def _after_check(self) -> tuple[DaemonHealth, bool]:
+        return after_check(
             self._health,
             synced=self._facts.synced,
             now_s=trio.current_time(),
             limit_s=self._settings.unsynced_removal_s,
         )
+
+    async def _check(self) -> None:
+        self._health, due = self._after_check()
         if due:
             log.error("the daemon has been behind for too long: apps are removed")
             await self._removal.remove_all(

@@ -15,10 +15,10 @@ import trio
 
 from trionode.config.tree import BootSettings, MonitorSettings
 from trionode.errors import TrionodeError
-from trionode.hosting.removal import AppRemoval
+from trionode.hosting.removal import AppRemoval, Leaving
 from trionode.hosting.sweep import Sweep, SweepReport
 from trionode.lifecycle.confirmation import ConfirmationState
-from trionode.lifecycle.monitors import Duty, Standing, next_round, pause_s
+from trionode.lifecycle.monitors import Duty, Round, Standing, next_round, pause_s
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.dosstate import DosState
@@ -102,11 +102,18 @@ class NodeStatus:
             None if swept is None else round(trio.current_time() - self._last_sweep_s, 3),
         )
 
+    def leaving(self) -> Leaving | None:
+        """Whether all apps have to go now, without doing it."""
+        row = self._next()
+        if row.duty is not Duty.REMOVE_ALL:
+            return None
+        return Leaving(row.when, pause_s=self._settings.node_removal_spacing_s)
+
     async def _react(self) -> None:
         with self._bus.subscribe(*URGENT, buffer=16) as news:
             await self._boot_settled.wait()
             while True:
-                row = next_round(self._standing())
+                row = self._next()
                 if row.duty is Duty.REMOVE_ALL:
                     await self._remove_all(row.when)
                 await news.receive()
@@ -120,7 +127,7 @@ class NodeStatus:
 
     async def _round(self) -> float:
         """Do what the standing asks for; seconds until the next round."""
-        row = next_round(self._standing())
+        row = self._next()
         self._last_duty, self._last_reason = row.duty, row.when
         try:
             if row.duty is Duty.REMOVE_ALL:
@@ -140,12 +147,15 @@ class NodeStatus:
         """Let the apps go one by one, as long as there is a reason to; the first one now."""
 
         def still_due() -> bool:
-            return next_round(self._standing()).duty is Duty.REMOVE_ALL
+            return self._next().duty is Duty.REMOVE_ALL
 
         await self._removal.remove_all(
             reason, pause_s=self._settings.node_removal_spacing_s, still_due=still_due
         )
 
-    def _standing(self) -> Standing:
+    def _next(self) -> Round:
+        """The round the present standing asks for."""
         confirmation = self._facts.confirmation
-        return Standing(penalty=self._dos.state, stale=confirmation.stale, confirmed=confirmation.confirmed)
+        return next_round(
+            Standing(penalty=self._dos.state, stale=confirmation.stale, confirmed=confirmation.confirmed)
+        )

@@ -27,6 +27,14 @@ class Removed(msgspec.Struct, frozen=True):
     already_running: bool = False
 
 
+class Leaving(msgspec.Struct, frozen=True):
+    """All apps are to go: why, when the first does on Trio's clock (None: at once), and the pause between."""
+
+    reason: str
+    due_s: float | None = None
+    pause_s: float = 0.0
+
+
 class AppRemoval:
     """The one way to remove apps for a reason that concerns the node as a whole."""
 

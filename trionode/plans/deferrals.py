@@ -15,6 +15,18 @@ from trionode.plans.parts import is_encrypted, parts_of
 from trionode.plans.requirements import Amount, needs_of
 from trionode.wire.address import same_address
 
+IN_WORDS = {
+    "targeted_nodes": "it names other nodes",
+    "non_enterprise_on_arcane": "it needs no hardened node",
+    "static_ip": "it needs no static address",
+    "datacenter": "it needs no data center",
+    "capacity_gap_large": "it is small for this node",
+    "capacity_gap_medium": "it is small for this node",
+    "capacity_gap_small": "it is small for this node",
+    "peers": "a node to sync files with could not be reached",
+}
+"""Reason of a deferral -> why the app is left to others. `peers` is that of `plans.spawn`."""
+
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """What kind of node this is. `tier`: cumulus, nimbus or stratus."""

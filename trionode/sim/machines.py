@@ -14,7 +14,6 @@ import msgspec
 from trionode.chain.enterprise import BenchOpener
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
-from trionode.containers.composition import ContainerSeams
 from trionode.containers.disk import REMOVE_STEPS
 from trionode.containers.engine import EngineInfo
 from trionode.containers.install.storage import HttpStorage
@@ -23,6 +22,7 @@ from trionode.containers.memory.disk import MemoryDisk, MemoryFirewall
 from trionode.containers.memory.engine import DEFAULT_INFO, MemoryEngine
 from trionode.containers.monitors.electorate import HttpElectorate
 from trionode.containers.node.outside import OutsideHttp
+from trionode.containers.parts import ContainerSeams
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.sim.chainanswers import HARDWARE

@@ -103,8 +103,8 @@ def _leftovers(containers: ContainersPort, rows: Mapping[str, ContainerRow]) -> 
 
 
 async def plan(call: Call) -> Answer:
-    """What the node would do to its containers right now, in order, each with its reason."""
-    actions = await in_time(containers_of_node(call).present_plan())
+    """What the node would do to its apps, each with its reason, and when if not at once."""
+    actions = await in_time(containers_of_node(call).present_plan(call.text("appname")))
     return data(
         [
             {
@@ -112,7 +112,8 @@ async def plan(call: Call) -> Answer:
                 "app": action.app,
                 "component": action.component,
                 "reason": action.reason,
-                "until": None if action.until_ms is None else iso(action.until_ms),
+                "when": None if action.when_ms is None else iso(action.when_ms),
+                "block": action.height,
             }
             for action in actions
         ]
@@ -133,8 +134,9 @@ ROUTES = (
     Route(
         "/trionode/containerplan",
         plan,
-        "What would be done to the containers right now, and why",
+        "What would be done to the apps here, why, and when",
         _GROUP,
+        params=(Param("appname", "Only this app, in any letter case"),),
         result=list_of(OBJECT),
     ),
 )

@@ -84,6 +84,7 @@ class MountRecovery:
         self._counters = counters
         self._departing = departing
         self._mounting = trio.Lock()
+        self._is_through = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount, then restart what began too early, and then only rest."""
@@ -96,6 +97,7 @@ class MountRecovery:
         await self._boot_settled.wait()
         await self._engine_ready.wait()
         await self._restart_stale()
+        self._is_through = True
         await trio.sleep_forever()
 
     async def ensure(self, container: str) -> None:
@@ -155,7 +157,7 @@ class MountRecovery:
 
     async def _restart_stale(self) -> None:
         try:
-            steps = await self.stale()
+            steps = await self.plan()
         except (EngineError, DiskError) as error:
             self._counters.add("containers.mounts.failed")
             log.error("running containers not compared with their mounts", problem=error.one_line())
@@ -163,10 +165,19 @@ class MountRecovery:
         for step in steps:
             if self._departing():
                 return
-            if step.app in self._operations.names() | self._operations.held:
+            if self._is_let_alone(step.app):
                 continue
             await self._restart(step)
             await trio.sleep(self._spacing_s)
+
+    async def plan(self) -> tuple[RestartContainer, ...]:
+        """What is restarted when the boot decision is carried out; nothing afterwards. Raises as `stale`."""
+        if self._is_through:
+            return ()
+        return tuple(step for step in await self.stale() if not self._is_let_alone(step.app))
+
+    def _is_let_alone(self, app: str) -> bool:
+        return app in self._operations.names() | self._operations.held
 
     async def stale(self) -> tuple[RestartContainer, ...]:
         """The running containers that bind a former mount. Raises EngineError, DiskError."""

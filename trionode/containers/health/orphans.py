@@ -71,10 +71,13 @@ class Orphans:
         self._prune = prune
         self._boot_settled = boot_settled
         self._counters = counters
+        self.next_s: float | None = None
+        """When orphans and leftovers are looked for next, on Trio's clock; None before that is known."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """One round per interval; an engine that is away costs a round, no more."""
         task_status.started()
+        self.next_s = trio.current_time() + self._delay_s
         await trio.sleep(self._delay_s)
         await self._boot_settled.wait()
         while True:
@@ -83,6 +86,7 @@ class Orphans:
             except TrionodeError as error:
                 self._counters.add("containers.orphans.failed")
                 log.error("orphans not looked for", problem=error.one_line())
+            self.next_s = trio.current_time() + self._interval_s
             await trio.sleep(self._interval_s)
 
     async def plan(self) -> tuple[RemoveOrphan, ...]:

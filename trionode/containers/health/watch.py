@@ -23,6 +23,7 @@ from trionode.containers.health.healing import Healer, Host
 from trionode.containers.health.tampering import TamperingLog
 from trionode.containers.host import CONTAINER_CHANGED, ENGINE_BACK
 from trionode.containers.operations import Operations
+from trionode.containers.planned import Kind, PlannedAction
 from trionode.containers.table import ALIVE, Change
 from trionode.lifecycle.local import RUNNING, InstalledApp
 from trionode.lifecycle.names import container_name
@@ -134,6 +135,7 @@ class HealthWatch:
         )
         self._working: set[str] = set()
         self._waiting_s: dict[str, float] = {}
+        self._slow_s: float | None = None
         self._woken = trio.Event()
         self._limiter = trio.CapacityLimiter(APPS_AT_A_TIME)
         self.last_pass_ms: int | None = None
@@ -147,9 +149,31 @@ class HealthWatch:
         """Something has changed that may matter: an operation has begun or ended."""
         self._woken.set()
 
-    async def plan(self) -> tuple[HealthAction, ...]:
-        """What a slow pass would do right now, without doing it. Raises DiskError."""
-        return plan_health(await self._facts(slow=True))
+    async def plan(self) -> tuple[PlannedAction, ...]:
+        """What is done at once, at the next slow pass, or after a wait. Raises DiskError."""
+        facts = await self._facts(slow=True)
+        at_once = frozenset(plan_health(msgspec.structs.replace(facts, seen_ms={})))
+        return (
+            *(
+                PlannedAction("under_way", app, "", "its containers are being seen to")
+                for app in sorted(self._working)
+            ),
+            *(
+                PlannedAction("wait", app, "", "the last try came to nothing; it is tried again", due_s=due_s)
+                for app, due_s in sorted(self._waiting_s.items())
+            ),
+            *(self._planned(action, at_once) for action in plan_health(facts)),
+        )
+
+    def _planned(self, action: HealthAction, at_once: frozenset[HealthAction]) -> PlannedAction:
+        kind, reason = _kind(action), action.reason
+        if isinstance(action, Leave):
+            return PlannedAction(kind, action.app, action.identifier, reason, action.until_ms)
+        if isinstance(action, Recreate) and not self._may_begin(action):
+            reason = f"{reason}; it waits for the end of what is under way"
+        soon = action in at_once and not isinstance(action, Remember)
+        due_s = None if soon else self._slow_s
+        return PlannedAction(kind, action.app, action.identifier, reason, due_s=due_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ready at once; looks from the moment on at which boot decision and engine allow it."""
@@ -162,13 +186,13 @@ class HealthWatch:
                 await self._watch(nursery)
 
     async def _watch(self, nursery: trio.Nursery) -> None:
-        slow_s = trio.current_time()
+        self._slow_s = slow_s = trio.current_time()
         while True:
             slow = trio.current_time() >= slow_s
             self._woken = trio.Event()
             due_s = await self._look(nursery, slow=slow)
             if slow:
-                slow_s = trio.current_time() + self._interval_s
+                self._slow_s = slow_s = trio.current_time() + self._interval_s
             with trio.move_on_at(min(slow_s, due_s)):
                 await self._woken.wait()
                 await trio.sleep(SETTLE_S)
@@ -210,13 +234,16 @@ class HealthWatch:
         return min([*due_s, *self._waiting_s.values()], default=math.inf)
 
     def _work_of(self, actions: Iterable[HealthAction]) -> dict[str, list[StartContainer | Recreate]]:
-        """What is to be done, by app. Nothing is made again while an operation runs: its end wakes us."""
-        wanted = StartContainer if self._operations.is_busy else StartContainer | Recreate
+        """What is to be done, by app."""
         found: dict[str, list[StartContainer | Recreate]] = {}
         for action in actions:
-            if isinstance(action, wanted):
+            if isinstance(action, StartContainer | Recreate) and self._may_begin(action):
                 found.setdefault(action.app, []).append(action)
         return found
+
+    def _may_begin(self, action: StartContainer | Recreate) -> bool:
+        """Nothing is made again while an operation runs: its end wakes us."""
+        return isinstance(action, StartContainer) or not self._operations.is_busy
 
     def _remember(self, actions: Iterable[HealthAction], now_ms: int) -> None:
         for action in actions:
@@ -276,3 +303,15 @@ class HealthWatch:
     def _is_heard_to_run(self, action: StartContainer | Recreate) -> bool:
         entry = self._host.table.get(container_name(action.identifier))
         return entry is not None and entry.state in ALIVE
+
+
+def _kind(action: HealthAction) -> Kind:
+    match action:
+        case StartContainer():
+            return "restart" if action.again else "start"
+        case Recreate():
+            return "recreate"
+        case Remember():
+            return "remember"
+        case Leave():
+            return "leave"

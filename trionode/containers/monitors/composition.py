@@ -25,6 +25,7 @@ from trionode.containers.monitors.storage import StorageWatch
 from trionode.containers.monitors.surplus import SurplusWatch
 from trionode.containers.monitors.updates import SpecUpdates
 from trionode.containers.operations import Operations
+from trionode.containers.present import Monitor
 from trionode.plans.election import manager_urls
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
@@ -79,50 +80,53 @@ class Monitoring:
             let_alone=self._is_stopped,
             departing=parts.departing,
         )
+        self.image_updates = ImageUpdates(
+            settings.images,
+            apps=hosted,
+            digests=parts.images,
+            engine=parts.engine,
+            actions=actions,
+            operations=parts.operations,
+            bus=parts.bus,
+            counters=parts.counters,
+            rng=parts.rng,
+        )
+        surplus = SurplusWatch(
+            settings.explorer,
+            settings.installer,
+            places=hosted,
+            actions=actions,
+            bus=parts.bus,
+            counters=parts.counters,
+        )
+        updates = SpecUpdates(
+            settings.explorer,
+            settings.installer,
+            specs=hosted,
+            updater=actions,
+            bus=parts.bus,
+            counters=parts.counters,
+            rng=parts.rng,
+        )
+        compliance = ImageCompliance(
+            settings.images, blocked=parts.lists, apps=hosted, actions=actions, counters=parts.counters
+        )
+        hardware = HardwareWatch(
+            settings.monitors,
+            settings.resources,
+            room=hosted,
+            actions=actions,
+            boot_settled=parts.boot_settled,
+            counters=parts.counters,
+        )
+        self.planning: tuple[Monitor, ...] = (surplus, updates, compliance, hardware)
+        """Those that say what they would do without knowing what the engine has."""
         self._services: list[Service] = [
-            SurplusWatch(
-                settings.explorer,
-                settings.installer,
-                places=hosted,
-                actions=actions,
-                bus=parts.bus,
-                counters=parts.counters,
-            ),
-            SpecUpdates(
-                settings.explorer,
-                settings.installer,
-                specs=hosted,
-                updater=actions,
-                bus=parts.bus,
-                counters=parts.counters,
-                rng=parts.rng,
-            ),
-            ImageUpdates(
-                settings.images,
-                apps=hosted,
-                digests=parts.images,
-                engine=parts.engine,
-                actions=actions,
-                operations=parts.operations,
-                bus=parts.bus,
-                counters=parts.counters,
-                rng=parts.rng,
-            ),
-            ImageCompliance(
-                settings.images,
-                blocked=parts.lists,
-                apps=hosted,
-                actions=actions,
-                counters=parts.counters,
-            ),
-            HardwareWatch(
-                settings.monitors,
-                settings.resources,
-                room=hosted,
-                actions=actions,
-                boot_settled=parts.boot_settled,
-                counters=parts.counters,
-            ),
+            surplus,
+            updates,
+            self.image_updates,
+            compliance,
+            hardware,
             StorageWatch(
                 settings.monitors,
                 settings.boot,

@@ -2,30 +2,34 @@
 
 `plans.election` decides; here the domain managers and other nodes are asked, containers stopped and
 started. What one app's questions take or bring to an end concerns no other app. File sync is not managed by
-this node: the folders of its apps count as in sync, and only their rights are set.
+this node: the folders of its apps count as in sync, and only their rights are set. Answers are kept until
+the next cycle: the present plan is the same election on what was heard last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import trio
 
 from trionode.config.tree import MonitorSettings
 from trionode.containers.disk import Disk
-from trionode.containers.engine import Engine
+from trionode.containers.engine import ContainerRow, Engine
 from trionode.containers.operations import Operations
+from trionode.containers.planned import Kind, PlannedAction
 from trionode.errors import TrionodeError
-from trionode.lifecycle.local import RUNNING, InstalledApp
+from trionode.lifecycle.local import RUNNING, Component, InstalledApp
 from trionode.lifecycle.names import container_name
 from trionode.plans.election import (
     AskManager,
+    Elect,
     Election,
     ElectionFacts,
     FolderStep,
     Member,
     Memory,
+    Need,
     StartPrimary,
     StopApp,
     elect,
@@ -63,6 +67,10 @@ class ElectedApps(Protocol):
 
     async def installed(self) -> Sequence[InstalledApp]:
         """With their opened components."""
+        ...
+
+    def installed_now(self) -> Sequence[InstalledApp]:
+        """The same without opening any that is not yet."""
         ...
 
     def members(self, app: str) -> Sequence[Member]:
@@ -119,6 +127,8 @@ class ElectionWatch:
         self._let_alone = let_alone
         self._departing = departing
         self._memories: dict[str, Memory] = {}
+        self._heard: dict[str, dict[Need, Collection[str] | None]] = {}
+        self._next_s: float | None = None
         self._limiter = trio.CapacityLimiter(ELECTIONS_AT_A_TIME)
         self.results: dict[str, str] = {}
 
@@ -132,7 +142,43 @@ class ElectionWatch:
             except TrionodeError as error:
                 self._counters.add("containers.election.failed")
                 log.error("election not held", problem=error.one_line())
+            self._next_s = trio.current_time() + self._interval_s
             await trio.sleep(self._interval_s)
+
+    def plan(self, rows: Iterable[ContainerRow]) -> tuple[PlannedAction, ...]:
+        """What the next cycle does if it hears the same again. `rows`: what the engine has."""
+        running = _running(rows)
+        apps = [(app, elected_component(app.components)) for app in self._apps.installed_now()]
+        return tuple(self._planned(app, part, running) for app, part in apps if part is not None)
+
+    def _planned(self, app: InstalledApp, part: Component, running: frozenset[str]) -> PlannedAction:
+        address, blocked = self._apps.own_address, self._blocked(app.name)
+        if address is None or blocked:
+            return PlannedAction("leave", app.name, part.identifier, blocked)
+        decided = self._decided_before(self._facts(app, address, running))
+        if not isinstance(decided, Election):
+            return PlannedAction("elect", app.name, part.identifier, _question(decided), due_s=self._next_s)
+        action = decided.action
+        if action is None:
+            due_ms = decided.memory.start_at_ms
+            return PlannedAction("elect", app.name, part.identifier, decided.reason, due_ms)
+        kind: Kind = "stop" if isinstance(action, StopApp) else "start_primary"
+        return PlannedAction(kind, app.name, ", ".join(action.identifiers), action.reason, due_s=self._next_s)
+
+    def _decided_before(self, facts: ElectionFacts) -> Election | Need:
+        """The election on the last answers, or the first question that was not asked."""
+        heard = self._heard.get(facts.app, {})
+        steps = self._steps(facts)
+        answer: Collection[str] | None = None
+        while True:
+            try:
+                need = steps.send(answer)
+            except StopIteration as done:
+                election: Election = done.value
+                return election
+            if need not in heard:
+                return need
+            answer = heard[need]
 
     async def _cycle(self) -> None:
         if not may_elect(busy=self._operations.is_busy, files_in_order=True):
@@ -141,9 +187,10 @@ class ElectionWatch:
         names = {app.name for app in apps}
         self._memories = {name: memory for name, memory in self._memories.items() if name in names}
         self.results = {name: text for name, text in self.results.items() if name in names}
+        self._heard = {name: heard for name, heard in self._heard.items() if name in names}
         if not apps:
             return
-        running = frozenset(row.name for row in await self._engine.containers() if row.state == RUNNING)
+        running = _running(await self._engine.containers())
         async with trio.open_nursery() as nursery:
             for app in apps:
                 nursery.start_soon(self._hold, app, running)
@@ -151,35 +198,49 @@ class ElectionWatch:
     async def _hold(self, app: InstalledApp, running: frozenset[str]) -> None:
         async with self._limiter:
             address = self._apps.own_address
-            if address is None or self._let_alone(app.name):
+            if address is None or self._blocked(app.name):
                 return
-            facts = ElectionFacts(
-                app=app.name,
-                components=app.components,
-                members=self._apps.members(app.name),
-                own_address=address,
-                running=running,
-                held=_is_held(app, self._operations.held),
-                now_ms=self._clock.now_ms(),
-            )
-            election = await self._decide(facts)
+            election = await self._decide(self._facts(app, address, running))
             self._memories[app.name] = election.memory
             self.results[app.name] = election.reason
             await self._carry_out(election)
 
+    def _blocked(self, app: str) -> str:
+        """Why no election is held for an app, "" when one is."""
+        if self._apps.own_address is None:
+            return "the own address is not known"
+        return "its operator stopped it" if self._let_alone(app) else ""
+
+    def _facts(self, app: InstalledApp, address: str, running: frozenset[str]) -> ElectionFacts:
+        return ElectionFacts(
+            app=app.name,
+            components=app.components,
+            members=self._apps.members(app.name),
+            own_address=address,
+            running=running,
+            held=_is_held(app, self._operations.held),
+            now_ms=self._clock.now_ms(),
+        )
+
+    def _steps(self, facts: ElectionFacts) -> Elect:
+        return elect(facts, self._memories.get(facts.app, Memory()), self._urls(facts.app))
+
     async def _decide(self, facts: ElectionFacts) -> Election:
-        steps = elect(facts, self._memories.get(facts.app, Memory()), self._urls(facts.app))
+        steps = self._steps(facts)
+        heard: dict[Need, Collection[str] | None] = {}
         answer: Collection[str] | None = None
         while True:
             try:
                 need = steps.send(answer)
             except StopIteration as done:
+                self._heard[facts.app] = heard
                 election: Election = done.value
                 return election
             if isinstance(need, AskManager):
                 answer = await self._electorate.listed(need.url)
             else:
                 answer = await self._electorate.running(need.address)
+            heard[need] = answer
 
     async def _carry_out(self, election: Election) -> None:
         action = election.action
@@ -217,6 +278,16 @@ class ElectionWatch:
             container = container_name(step.target)
             await self._engine.stop(container, STOP_GRACE_S)
             await self._engine.start(container)
+
+
+def _question(need: Need) -> str:
+    if isinstance(need, AskManager):
+        return "the domain managers are to be asked who runs it"
+    return f"{need.address} is to be asked whether it runs it"
+
+
+def _running(rows: Iterable[ContainerRow]) -> frozenset[str]:
+    return frozenset(row.name for row in rows if row.state == RUNNING)
 
 
 def _is_held(app: InstalledApp, held: frozenset[str]) -> bool:

@@ -1,25 +1,31 @@
 """Removes installed apps whose time is over: the registry says which (docs/spec/registry.md §8).
 
 One after the other, by force, the peers are told. What cannot be removed is named again at the next
-expiry, because its local row is still there.
+expiry, because its local row is still there. The present plan asks the registry's own rules what the next
+passes will name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import trio
 
+from trionode.chain.blockhooks import due_at
 from trionode.config.tree import InstallerSettings
 from trionode.containers.actions import AppActions
+from trionode.containers.planned import PlannedAction
 from trionode.registry.constants import Constants
 from trionode.registry.expiry import expiration_height
-from trionode.registry.housekeeping import Life
+from trionode.registry.housekeeping import Life, expired_names, local_names_to_remove
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
 REASON = "it has ended"
+FORESEEN_BLOCKS = 2880
+"""Ends within so many blocks (a day) are part of the present plan."""
 
 log = get_logger("containers.expiry")
 
@@ -42,7 +48,10 @@ class Rows(Protocol):
 
 
 class ExpiredApps:
-    """Service "expired-apps"; the registry's `LocalApps`."""
+    """Service "expired-apps"; the registry's `LocalApps`.
+
+    `life(app)`: of its specification in force. `scanned_height`: blocks up to it are read.
+    """
 
     name = "expired-apps"
     builtin_names: Sequence[str] = ()
@@ -55,13 +64,18 @@ class ExpiredApps:
         counters: Counters,
         *,
         constants: Constants,
+        life: Callable[[str], Life | None],
+        scanned_height: Callable[[], int],
     ) -> None:
         self._spacing_s = settings.expiry_spacing_s
         self._rows = rows
         self._actions = actions
         self._counters = counters
         self._constants = constants
+        self._life = life
+        self._scanned_height = scanned_height
         self._over: dict[str, None] = {}
+        self._next_s: float | None = None
         self._named = trio.Event()
 
     def installed(self) -> Sequence[Life]:
@@ -92,7 +106,32 @@ class ExpiredApps:
                 del self._over[app]
                 await self._remove(app)
                 if self._over:
+                    self._next_s = trio.current_time() + self._spacing_s
                     await trio.sleep(self._spacing_s)
+
+    def plan(self) -> tuple[PlannedAction, ...]:
+        """The apps named already, then those the passes of the next day will name."""
+        height = self._scanned_height()
+        named = [PlannedAction("remove", app, "", REASON, due_s=self._next_s) for app in self._over]
+        lives = {life.name: life for life in self.installed()}
+        now = self._ended(lives, height)
+        steps = []
+        for app in self._ended(lives, height + FORESEEN_BLOCKS):
+            if app in self._over:
+                continue
+            end = height if app in now else lives[app].end_height
+            reason = REASON if app in now else f"it ends with block {end} unless it is prolonged"
+            steps.append(PlannedAction("remove", app, "", reason, height=self._pass_after(max(height, end))))
+        return (*named, *steps)
+
+    def _ended(self, lives: Mapping[str, Life], height: int) -> list[str]:
+        """The installed apps a pass of the registry at this height names."""
+        current = [life for app in lives if (life := self._life(app)) is not None]
+        return local_names_to_remove(lives.values(), height, expired_names(current, height, self._constants))
+
+    def _pass_after(self, height: int) -> int:
+        settings = self._constants.explorer
+        return next(block for block in count(height + 1) if due_at(block, settings, at_tip=True).expire)
 
     async def _remove(self, app: str) -> None:
         if all(row.name != app for row in self._rows.rows()):

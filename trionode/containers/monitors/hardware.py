@@ -2,7 +2,8 @@
 
 A machine may shrink: memory taken out, a smaller disk, another tariff. The apps installed first stay. Looked
 at when the boot decision is carried out and then every `monitors.hardware_interval_s`; a benchmark that
-does not answer, or a disk it does not know, is no reason to remove anything.
+does not answer, or a disk it does not know, is no reason to remove anything. The present plan judges by the
+machine as it was at the last look.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import trio
 
 from trionode.config.tree import MonitorSettings, ResourceSettings
 from trionode.containers.actions import AppActions
+from trionode.containers.planned import PlannedAction
 from trionode.errors import TrionodeError
 from trionode.lifecycle.limits import Machine, Need, apps_without_room
 from trionode.runtime.counters import Counters
@@ -34,6 +36,10 @@ class Room(Protocol):
 
     async def needs(self) -> Sequence[Need]:
         """Of every installed app that can be opened, in all its components."""
+        ...
+
+    def needs_now(self) -> Sequence[Need]:
+        """The same of those that are open."""
         ...
 
 
@@ -59,6 +65,8 @@ class HardwareWatch:
         self._actions = actions
         self._boot_settled = boot_settled
         self._counters = counters
+        self._machine: Machine | None = None
+        self._next_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look now and then until cancelled."""
@@ -70,13 +78,23 @@ class HardwareWatch:
             except TrionodeError as error:
                 self._counters.add("containers.hardware.failed")
                 log.error("room for apps not checked", problem=error.one_line())
+            self._next_s = trio.current_time() + self._interval_s
             await trio.sleep(self._interval_s)
+
+    def plan(self) -> tuple[PlannedAction, ...]:
+        """The apps the next look removes."""
+        apps = self._without_room(self._room.needs_now())
+        return tuple(PlannedAction("remove", app, "", REASON, due_s=self._next_s) for app in apps)
+
+    def _without_room(self, needs: Sequence[Need]) -> list[str]:
+        return [] if self._machine is None else apps_without_room(self._machine, needs, self._resources)
 
     async def _look(self) -> None:
         machine = await self._room.machine()
         if machine is None:
             return
-        for app in apps_without_room(machine, await self._room.needs(), self._resources):
+        self._machine = machine
+        for app in self._without_room(await self._room.needs()):
             outcome = await self._actions.remove(app, reason=REASON, force=True)
             self._counters.add("containers.hardware.removed" if outcome.ok else "containers.hardware.failed")
             await trio.sleep(self._spacing_s)

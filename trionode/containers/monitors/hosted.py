@@ -65,6 +65,11 @@ class KnownSpecs:
         self._current = current
         self._opener = opener
 
+    @property
+    def can_open(self) -> bool:
+        """Whether this node opens encrypted specifications at all."""
+        return self._opener is not None
+
     def closed(self, app: str) -> Spec | None:
         """As registered, with `hash` and `height`; None when there is none in force."""
         row = self._current.get(app)
@@ -146,6 +151,10 @@ class Hosted:
             await self._installed.opened(name)
         return self._installed.installed()
 
+    def installed_now(self) -> tuple[InstalledApp, ...]:
+        """The same without opening any that is not yet."""
+        return self._installed.installed()
+
     def obsolete(self) -> list[str]:
         """Installed apps whose specification in force has another hash."""
         found = []
@@ -171,8 +180,23 @@ class Hosted:
         closed = self._specs.closed(app)
         return None if closed is None else (closed, False)
 
+    def both_now(self, app: str) -> tuple[Spec, Spec, bool] | None:
+        """Installed, in force, whether that is open; None when one of them would have to be opened first."""
+        row, current = self._installed.get(app), self._specs.closed(app)
+        if row is None or current is None:
+            return None
+        installed = self._installed.opened_now(app) or row.spec
+        closed = is_closed(current)
+        if self._specs.can_open and (closed or is_closed(installed)):
+            return None
+        return installed, current, not closed
+
     async def opened(self, name: str) -> Mapping[str, object] | None:
         return await self._installed.opened(name)
+
+    def opened_now(self, name: str) -> Mapping[str, object] | None:
+        """The same without opening it."""
+        return self._installed.opened_now(name)
 
     # Machine and images
 
@@ -182,9 +206,14 @@ class Hosted:
 
     async def needs(self) -> list[Need]:
         """Of every installed app that can be opened, in all its components."""
-        found = []
         for row in self._installed.rows():
             await self._installed.opened(row.name)
+        return self.needs_now()
+
+    def needs_now(self) -> list[Need]:
+        """The same of those that are open."""
+        found = []
+        for row in self._installed.rows():
             amount = needs_of(self._installed.parts(row.name, self._node.tier))
             found.append(Need(row.name, row.height, amount.cpu, amount.ram_mb, amount.hdd_gb))
         return found

@@ -15,8 +15,9 @@ import trio
 from trionode.config.tree import HostingSettings, ImageSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.node.outside import JsonSource, OutsideError
+from trionode.containers.planned import PlannedAction
 from trionode.errors import HostError
-from trionode.registry.images import BlockLists, find_block
+from trionode.registry.images import BlockLists, ImageBlock, find_block
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
@@ -46,6 +47,11 @@ class BlockedImages:
         self._known = None if base_url else BlockLists(operator=self._operator)
         self._due_s = float("-inf") if base_url else float("inf")
         self._turn = trio.Lock()
+
+    @property
+    def known(self) -> BlockLists | None:
+        """Those fetched last, None when none ever could be."""
+        return self._known
 
     async def lists(self) -> BlockLists:
         """The newest that could be had. Raises ListsUnknown when none ever could."""
@@ -87,6 +93,10 @@ class OpenedApps(Protocol):
 
     async def opened(self, name: str) -> Mapping[str, Any] | None: ...
 
+    def opened_now(self, name: str) -> Mapping[str, Any] | None:
+        """Without opening it."""
+        ...
+
 
 class ImageCompliance:
     """Service "image-compliance"."""
@@ -108,23 +118,36 @@ class ImageCompliance:
         self._apps = apps
         self._actions = actions
         self._counters = counters
+        self._next_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look once per interval, the first time after one."""
         task_status.started()
         while True:
-            await trio.sleep(self._interval_s)
+            self._next_s = trio.current_time() + self._interval_s
+            await trio.sleep_until(self._next_s)
             try:
                 await self._look()
             except HostError as error:
                 self._counters.add("containers.compliance.skipped")
                 log.info("blocked images not looked for", why=error.message)
 
+    def plan(self) -> tuple[PlannedAction, ...]:
+        """The apps the next look removes, by the lists fetched last and of those that are open."""
+        lists = self._blocked.known
+        if lists is None:
+            return ()
+        found = ((app, _block(self._apps.opened_now(app), lists)) for app in sorted(self._apps.names()))
+        return tuple(
+            PlannedAction("remove", app, "", block.sentence, due_s=self._next_s)
+            for app, block in found
+            if block is not None
+        )
+
     async def _look(self) -> None:
         lists = await self._blocked.lists()
         for app in sorted(self._apps.names()):
-            spec = await self._apps.opened(app)
-            block = None if spec is None else find_block(spec, str(spec.get("hash", "")), lists)
+            block = _block(await self._apps.opened(app), lists)
             if block is None:
                 continue
             outcome = await self._actions.remove(app, reason=block.sentence)
@@ -132,3 +155,7 @@ class ImageCompliance:
                 "containers.compliance.removed" if outcome.ok else "containers.compliance.failed"
             )
             await trio.sleep(self._spacing_s)
+
+
+def _block(spec: Mapping[str, Any] | None, lists: BlockLists) -> ImageBlock | None:
+    return None if spec is None else find_block(spec, str(spec.get("hash", "")), lists)

@@ -2,21 +2,24 @@
 
 The digest of the image a container was made from is held against what its registry offers now. Registries
 limit how often they are asked: there are pauses between questions, and a limit that is hit ends the cycle.
+What a registry said last is kept, so that the present plan need not ask again.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+import msgspec
 import trio
 
 from trionode.config.tree import ImageSettings
 from trionode.containers.actions import AppActions
-from trionode.containers.engine import Credentials, Engine, EngineError, NotFound
+from trionode.containers.engine import ContainerRow, Credentials, Engine, EngineError, NotFound
 from trionode.containers.images.registry import ImageError, ImageFault
 from trionode.containers.operations import Busy, Operations
+from trionode.containers.planned import PlannedAction
 from trionode.errors import TrionodeError
 from trionode.plans.parts import Part
 from trionode.runtime.bus import EventBus
@@ -50,6 +53,20 @@ class _CycleOver(Exception):
     """The rest of this cycle is left for the next one."""
 
 
+class Compared(msgspec.Struct, frozen=True):
+    """A component's image held against its registry. `image_id`: of the image that was compared."""
+
+    app: str
+    container: str
+    image_id: str
+    here: str
+    there: str
+
+    @property
+    def is_outdated(self) -> bool:
+        return self.here != self.there
+
+
 class ImageUpdates:
     """Service "image-updates"."""
 
@@ -77,6 +94,8 @@ class ImageUpdates:
         self._bus = bus
         self._counters = counters
         self._rng = rng
+        self._compared: dict[str, Compared] = {}
+        self._next_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Nodes look at different times; each then once per interval, until cancelled."""
@@ -85,13 +104,26 @@ class ImageUpdates:
         first_s = self._rng.uniform(settings.update_first_min_s, settings.update_first_max_s)
         await trio.sleep(first_s)
         while True:
+            self._next_s = None
             await self._cycle()
+            self._next_s = trio.current_time() + settings.update_interval_s
             await trio.sleep(settings.update_interval_s)
+
+    def plan(self, rows: Iterable[ContainerRow]) -> tuple[PlannedAction, ...]:
+        """Redeploys that wait, by what registries said last. `rows`: what the engine has."""
+        images = {row.name: row.image_id for row in rows}
+        return tuple(
+            PlannedAction("redeploy_soft", seen.app, identifier, REASON, due_s=self._next_s)
+            for identifier, seen in sorted(self._compared.items())
+            if seen.is_outdated and images.get(seen.container) == seen.image_id
+        )
 
     async def _cycle(self) -> None:
         checked = triggered = 0
+        names = self._apps.names()
+        self._compared = {part: seen for part, seen in self._compared.items() if seen.app in names}
         try:
-            for app in sorted(self._apps.names()):
+            for app in sorted(names):
                 if checked:
                     await trio.sleep(self._settings.between_apps_s)
                 self._must_be_free()
@@ -114,8 +146,7 @@ class ImageUpdates:
             if number:
                 await trio.sleep(self._settings.between_components_s)
             try:
-                here = await self._digest_here(part)
-                if here is not None and here != await self._digests.digest(part.repotag, credentials):
+                if await self._compare(app, part, credentials):
                     return True
             except ImageError as error:
                 self._counters.add("containers.imageupdates.unknown")
@@ -126,14 +157,20 @@ class ImageUpdates:
                 raise _CycleOver(error.message) from error
         return False
 
-    async def _digest_here(self, part: Part) -> str | None:
-        """Of the image the container was made from; None when that is not known (never pulled)."""
+    async def _compare(self, app: str, part: Part, credentials: Credentials | None) -> bool:
+        """Whether a new image waits; not when the digest here is not known (never pulled)."""
         try:
             container = await self._engine.inspect(part.container)
             image = await self._engine.image(container.image_id)
         except NotFound:
-            return None
-        return image.digests[0].rpartition("@")[2] if image.digests else None
+            return False
+        if not image.digests:
+            return False
+        here = image.digests[0].rpartition("@")[2]
+        there = await self._digests.digest(part.repotag, credentials)
+        seen = Compared(app, part.container, container.image_id, here, there)
+        self._compared[part.identifier] = seen
+        return seen.is_outdated
 
     async def _redeploy(self, app: str) -> None:
         self._bus.publish("imageUpdate:redeployTriggered", {"appName": app})

@@ -7,6 +7,7 @@ removal is no reason to hurry: the next one comes `installer.removal_spacing_s` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Protocol
 
 import trio
@@ -14,7 +15,8 @@ import trio
 from trionode.config.tree import ExplorerSettings, InstallerSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.operations import Busy
-from trionode.plans.redeploy import plan_surplus
+from trionode.containers.planned import PlannedAction
+from trionode.plans.redeploy import Surplus, plan_surplus
 from trionode.plans.spawnneeds import Instance
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -67,30 +69,46 @@ class SurplusWatch:
         self._actions = actions
         self._bus = bus
         self._counters = counters
+        self._height: int | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look at the blocks it is time to look at."""
         with self._bus.subscribe(BLOCK) as blocks:
             task_status.started()
             async for block in blocks:
-                if self._is_due(int(block.data["height"])):
+                self._height = int(block.data["height"])
+                if self._is_due(self._height):
                     await self._look()
+
+    def plan(self) -> tuple[PlannedAction, ...]:
+        """The apps the next look gives up."""
+        seen = self._height
+        due = None if seen is None else next(height for height in count(seen + 1) if self._is_due(height))
+        found = (self._surplus(app) for app in self._places.installed_names())
+        return tuple(
+            PlannedAction("remove", surplus.app, "", surplus.reason, height=due)
+            for surplus in found
+            if surplus is not None
+        )
 
     def _is_due(self, height: int) -> bool:
         settings = self._explorer
         factor = settings.pon_speedup if height >= settings.pon_height else 1
         return height % (settings.surplus_period_blocks * factor) == 0
 
-    async def _look(self) -> None:
-        places = self._places
+    def _surplus(self, app: str) -> Surplus | None:
+        """Why to give the app up, None when it stays."""
+        places, wanted = self._places, self._places.wanted(app)
         address = places.own_address
-        if address is None or not places.synced:
-            return
-        for app in places.installed_names():
-            wanted = places.wanted(app)
-            surplus = plan_surplus(
-                app, places.running(app), wanted or 0, address, synced=True, known=wanted is not None
-            )
+        if address is None:
+            return None
+        return plan_surplus(
+            app, places.running(app), wanted or 0, address, synced=places.synced, known=wanted is not None
+        )
+
+    async def _look(self) -> None:
+        for app in self._places.installed_names():
+            surplus = self._surplus(app)
             if surplus is None:
                 continue
             try:

@@ -15,10 +15,12 @@ import msgspec
 import trio
 
 from trionode.config.tree import Settings
+from trionode.containers.planned import PlannedAction
 from trionode.containers.spawning.world import SpawnWorld
 from trionode.errors import TrionodeError
+from trionode.plans.deferrals import IN_WORDS
 from trionode.plans.spawn import SpawnEnd, plan_spawn
-from trionode.plans.spawnchoice import SpawnFacts, SpawnRules
+from trionode.plans.spawnchoice import Outlook, SpawnFacts, SpawnRules, outlook
 from trionode.plans.spawnmemory import SpawnMemory
 from trionode.plans.spawnneeds import Install, Need, RemoveOwn
 from trionode.runtime.bus import EventBus
@@ -28,6 +30,9 @@ from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 
 READINESS = ("spawner:resumed", "spawner:paused")
+SPAWNER = "spawner"
+NAMED = 5
+"""Candidates named in the present plan."""
 REMEMBERED = 20
 """Ends of rounds kept for the status."""
 
@@ -39,6 +44,10 @@ class FactSource(Protocol):
 
     async def spawn_facts(self) -> SpawnFacts:
         """Never raises for what does not answer: that is a fact, too."""
+        ...
+
+    def known(self) -> SpawnFacts | None:
+        """The same without asking anybody; None before the first round."""
         ...
 
 
@@ -128,6 +137,55 @@ class Spawner:
             last=tuple(self._last),
         )
 
+    def plan(self, app: str = "") -> tuple[PlannedAction, ...]:
+        """What it works on, what the next round would choose from, and the apps left to others.
+
+        `app`: said of this one by name, if it is a candidate.
+        """
+        memory = self.memory
+        put_off = sorted((*memory.deferred, *memory.deferred_for_peers), key=lambda entry: entry.due_ms)
+        return (
+            *self._present(app),
+            *(
+                PlannedAction("defer", entry.app, "", _left_to_others(entry.reason), entry.due_ms)
+                for entry in put_off
+            ),
+        )
+
+    def _present(self, app: str) -> tuple[PlannedAction, ...]:
+        if self._doing == "installing":
+            return (PlannedAction("install", self._app, "", "the spawner has chosen it"),)
+        if self._doing == "choosing":
+            if not self._app:
+                return (PlannedAction("under_way", "", SPAWNER, "it chooses an app"),)
+            reason = "the spawner has chosen it, and makes sure that it may run here"
+            return (PlannedAction("choose", self._app, "", reason),)
+        if not self._ready.is_open:
+            return (PlannedAction("wait", "", SPAWNER, "nothing is chosen before the node is READY"),)
+        facts = self._facts.known()
+        if facts is None:
+            return ()
+        return self._next_round(outlook(facts, self.memory, self._rules, self._world.candidates()), app)
+
+    def _next_round(self, found: Outlook, app: str) -> tuple[PlannedAction, ...]:
+        """What the round after the pause begins with, as things are now."""
+        due_s = self._until_s
+        if found.stop is not None:
+            return (PlannedAction("wait", "", SPAWNER, found.stop.reason, due_s=due_s),)
+        if found.due is not None:
+            return (PlannedAction("choose", found.due.app, "", "it was put off and is due", due_s=due_s),)
+        names = [candidate.name for candidate in found.pool]
+        if app or len(names) == 1:
+            named = [name for name in names if not app or name.lower() == app.lower()]
+            others = f" or one of {len(names) - 1} others" if len(names) > 1 else ""
+            reason = f"the next round of the spawner draws it{others}"
+            return tuple(PlannedAction("choose", name, "", reason, due_s=due_s) for name in named)
+        if not names:
+            return ()
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        reason = f"the next round draws one of {', '.join(names[:NAMED])}{more}"
+        return (PlannedAction("choose", "", SPAWNER, reason, due_s=due_s),)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make rounds until cancelled."""
         with self._bus.subscribe(*READINESS, buffer=2) as changes:
@@ -184,3 +242,7 @@ class Spawner:
             self._doing = "installing"
         self._app = getattr(need, "app", self._app)
         return await self._world.answer(need)
+
+
+def _left_to_others(reason: str) -> str:
+    return f"left to others for a while: {IN_WORDS.get(reason, reason)}"

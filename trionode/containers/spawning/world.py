@@ -125,6 +125,10 @@ class SpawnWorld:
     def __init__(self, parts: SpawnParts) -> None:
         self._parts = parts
 
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The apps that run too few times, by what is known here."""
+        return self._parts.candidates.select(self._parts.height())
+
     async def answer(self, wanted: need.Need) -> Any:
         """Find out or do what is wanted. Raises TrionodeError when that breaks off."""
         return await _CARRY[type(wanted)](self, wanted)
@@ -144,7 +148,7 @@ class SpawnWorld:
 
     async def _list(self, wanted: need.ListCandidates) -> tuple[Candidate, ...]:
         await trio.lowlevel.checkpoint()
-        return self._parts.candidates.select(self._parts.height())
+        return self.candidates()
 
     async def _running(self, wanted: need.LookRunning) -> list[need.Instance]:
         rows = self._parts.log.locations(wanted.app)
