@@ -47,6 +47,7 @@ async def open_seams(
     from trionode.containers.machine.listeners import TcpListeners
     from trionode.containers.monitors.electorate import HttpElectorate
     from trionode.containers.node.outside import OutsideHttp
+    from trionode.containers.node.publichosts import PublicHosts
     from trionode.plans.volumes import space_rules
 
     async with AsyncExitStack() as stack:
@@ -63,7 +64,13 @@ async def open_seams(
                 )
             ),
             local=local,
-            storage=HttpStorage(client, key, clock, limit_bytes=settings.installer.storage_limit_bytes),
+            storage=HttpStorage(
+                client,
+                key,
+                clock,
+                limit_bytes=settings.installer.storage_limit_bytes,
+                hosts=PublicHosts(allow_private=settings.network.allow_private_addresses),
+            ),
             outside=OutsideHttp(client, settings.services.http_timeout_s),
             nodes=nodes,
             listeners=TcpListeners(source_ip),
