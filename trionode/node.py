@@ -258,7 +258,9 @@ class NodeCore:
         """What becomes of the apps found at a start."""
         settings, containers = self.settings, self.containers
         self.machine = parts.machine
-        self.heartbeat = Heartbeat(settings.system, parts.store, parts.machine, parts.clock, self.counters)
+        self.heartbeat = Heartbeat(
+            settings.system, parts.store, parts.machine, parts.clock, self.counters, spare=parts.spare_beat
+        )
         self.host = self._host(parts)
         self.removal = AppRemoval(self.host, self.counters, timeout_s=settings.hosting.engine_timeout_s)
         windows = self.log.windows

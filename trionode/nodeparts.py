@@ -10,6 +10,7 @@ from trionode.chain.nodelist import NodeListBuilder
 from trionode.chain.port import ChainRpc
 from trionode.config.tree import Settings
 from trionode.containers.parts import ContainerSeams
+from trionode.hosting.heartbeat import SpareBeat
 from trionode.hosting.port import AppHost
 from trionode.hosting.sweep import NodeProbe
 from trionode.peers.link import PeerTransport
@@ -31,7 +32,8 @@ class NodeParts:
     `containers`: what apps run on, None when this node hosts none. `host` is used without them; None: what
     `node.apps_file` says, or no apps if that is empty. `bulk_source` reads long
     lists of other nodes, and asks them how they are unless `node_probe` does. `has_address_index`:
-    whether the chain daemon may have one (daemon-rpc.md §1).
+    whether the chain daemon may have one (daemon-rpc.md §1). `spare_beat`: where the heartbeat is kept
+    while the store cannot be written.
     """
 
     settings: Settings
@@ -52,3 +54,4 @@ class NodeParts:
     judges: Callable[[Counters], Judges] = lambda _: InlineJudges()
     build_nodes: NodeListBuilder = NodeList.from_rpc
     has_address_index: bool = True
+    spare_beat: SpareBeat | None = None

@@ -26,6 +26,7 @@ from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
 from trionode.config.tree import Settings
+from trionode.hosting.beatfile import BEAT_FILE, BeatFile
 from trionode.hosting.machine import SystemMachine
 from trionode.node import NodeCore, NodeParts
 from trionode.peers.ws import WsTransport
@@ -100,6 +101,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             judges=ProcessJudges,
             has_address_index=_may_have_address_index(conf),
             machine=SystemMachine(settings.system),
+            spare_beat=BeatFile(folder / BEAT_FILE),
             containers=seams,
         )
         core = NodeCore(parts)

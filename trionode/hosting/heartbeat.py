@@ -2,10 +2,12 @@
 
 It is the first service of all and reads the record of the last life before it writes its own, so the
 boot context is right even if the chain daemon stays away for hours (docs/spec/lifecycle.md §4, D-4).
-A store that fails costs the context, never the start.
+A store that fails costs the context, never the start. While it cannot be written the note goes into a file.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import msgspec
 import trio
@@ -31,6 +33,14 @@ META_KEY = "heartbeat"
 log = get_logger("hosting.heartbeat")
 
 
+class SpareBeat(Protocol):
+    """Keeps the record where the store cannot (`hosting.beatfile.BeatFile`)."""
+
+    async def open(self) -> AliveRecord | None: ...
+
+    async def keep(self, record: AliveRecord) -> bool: ...
+
+
 class Heartbeat:
     """Service "heartbeat". `context` is known once the service is ready."""
 
@@ -43,7 +53,11 @@ class Heartbeat:
         machine: Machine,
         clock: WallClock,
         counters: Counters,
+        *,
+        spare: SpareBeat | None = None,
     ) -> None:
+        self._spare = spare
+        self._written: set[int | None] = set()
         self._interval_s = settings.heartbeat_interval_s
         self._store = store
         self._machine = machine
@@ -81,8 +95,17 @@ class Heartbeat:
             log.error("the record of the last life cannot be read", problem=str(error))
             self._pending = NO_LIFE
             return UNKNOWN_CONTEXT
+        record = await self._newest(record)
         self._pending = former_life(record) or NO_LIFE
         return boot_context(record, self._boot_id, self._clock.now_ms())
+
+    async def _newest(self, stored: AliveRecord | None) -> AliveRecord | None:
+        """The spare record counts when it is later. Beside a store without any it is another node's."""
+        kept = None if self._spare is None else await self._spare.open()
+        if stored is None or kept is None or (kept.last_alive or 0) <= (stored.last_alive or 0):
+            return stored
+        log.warning("the store could not be written in the last life", stored=stored.last_alive)
+        return kept
 
     async def settled(self) -> None:
         """The boot decision is carried out: from now on our own record counts."""
@@ -111,6 +134,37 @@ class Heartbeat:
             self._counters.add("heartbeat.failed")
             log.error("heartbeat not stored", problem=error.one_line())
 
+    async def _look_for_others(self) -> None:
+        """Nobody but us writes this record, unless two nodes were given one database."""
+        text = await self._store.get_meta(META_KEY)
+        found = None if text is None else _read_record(text)
+        if found is None or found.last_alive in self._written:
+            return
+        self._counters.add("heartbeat.another_node")
+        log.error(
+            "another node writes to the database of this one, and each overwrites what the other stores",
+            its_boot=found.machine_boot_id,
+            remedy="stop one of them and give it a store.mongo_prefix of its own (docs/storage.md)",
+        )
+
     async def _write(self, reason: str | None) -> None:
         record = AliveRecord(self._clock.now_ms(), self._boot_id, reason, self._pending)
-        await self._store.put_meta(META_KEY, msgspec.json.encode(record).decode())
+        try:
+            if self._written and reason is None:
+                await self._look_for_others()
+            # What raises may be stored all the same.
+            self._written.add(record.last_alive)
+            await self._store.put_meta(META_KEY, msgspec.json.encode(record).decode())
+        except StoreError:
+            if self._spare is not None:
+                await self._spare.keep(record)
+            raise
+        self._written = {record.last_alive}
+
+
+def _read_record(text: str) -> AliveRecord | None:
+    try:
+        return msgspec.json.decode(text, type=AliveRecord)
+    except msgspec.DecodeError as error:
+        log.warning("the stored heartbeat cannot be read", problem=str(error))
+        return None
