@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import sqlite3
 from contextlib import asynccontextmanager
@@ -73,10 +75,49 @@ async def test_the_database_server_as_the_node_sees_it() -> None:
     patient = well()
     configured(patient, "store", url="mongodb://127.0.0.1:1")
     assert patient.status is not None
-    patient.status["store"] = {"connected": True, "server": "127.0.0.1:1", "lostForS": None}
+    said = {"kind": "MongoDB", "server": "127.0.0.1:1", "readable": True, "lostForS": None}
+    patient.status["store"] = said | {"connected": True}
     assert verdicts(await doctor_machine.store(patient)) == {"store": "ok"}
-    patient.status["store"] |= {"connected": False, "lostForS": 7}
-    assert "7 s" in bad(await doctor_machine.store(patient)).evidence
+    patient.status["store"] = AWAY | {"kind": "MongoDB", "server": "127.0.0.1:1", "readable": False}
+    found = bad(await doctor_machine.store(patient))
+    assert found.evidence == "MongoDB at 127.0.0.1:1 does not answer, for 7 s: database or disk is full"
+
+
+AWAY = {
+    "kind": "SQLite",
+    "server": "/data",
+    "connected": False,
+    "readable": True,
+    "lostForS": 7.0,
+    "problem": "database or disk is full",
+    "remedy": "free some space",
+}
+
+
+@pytest.mark.trio
+async def test_a_full_disk_as_the_node_sees_it(tmp_path: Path) -> None:
+    patient = well()
+    configured(patient, "node", data_dir=str(tmp_path))
+    assert patient.status is not None
+    patient.status["store"] = AWAY
+    found = bad(await doctor_machine.store(patient))
+    assert found.verdict is Verdict.FAIL
+    assert found.evidence == "SQLite in /data cannot be written, for 7 s: database or disk is full"
+    assert found.remedy == "free some space"
+
+
+@pytest.mark.trio
+async def test_a_data_folder_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = well()
+    configured(patient, "node", data_dir=str(tmp_path))
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    found = bad(await doctor_machine.data_folder(patient))
+    assert found.verdict is Verdict.FAIL
+    assert "free some space" in found.remedy
 
 
 @pytest.mark.trio

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -77,6 +79,47 @@ def test_a_good_set_up_passes(options: list[str], capsys: pytest.CaptureFixture[
     assert "ready to start as 1GAehh7TsJAHuUAeKZcXf5CnwuGuGgyX2S (key from" in out
     assert err.count("warning: ") == 2
     assert WIF not in out + err
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, number: int = errno.ENOSPC) -> None:
+    """Files can be made, but nothing can be written into them."""
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_no_wrong_setting(
+    options: list[str],
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    full_disk(monkeypatch, number)
+    assert call([*options, "run", "--check"]) == exitcodes.FAILURE, "a service manager starts it again"
+    line = error_line(capsys)
+    assert os.strerror(number) in line
+    assert "set node.data_dir" not in line
+    assert list((tmp_path / "data").iterdir()) == [], "a probe is left behind"
+
+
+def test_a_node_on_a_full_disk_starts_and_says_why_it_waits(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full_disk(monkeypatch)
+    begun = []
+
+    async def run_node(*_: object) -> None:
+        begun.append(True)
+
+    monkeypatch.setattr("trionode.process.run_node", run_node)
+    assert call([*options, "run"]) == 0
+    assert begun, "the store waits for space, the checks do not"
+    assert "free some space" in capsys.readouterr().err
 
 
 def test_no_key(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:

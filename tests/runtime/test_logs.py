@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,35 @@ def test_a_line_below_the_level_is_never_formatted() -> None:
     set_up_logs(LogSettings(level="warning"), stream=out)
     get_logger("a").debug("frame", value=Costly())
     assert out.getvalue() == ""
+
+
+def test_a_full_disk_under_the_log_file_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, path = io.StringIO(), tmp_path / "node.log"
+    set_up_logs(LogSettings(file=str(path)), stream=out)
+    (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, RotatingFileHandler)]
+    well, handler.stream = handler.stream, open("/dev/full", "w")  # noqa: SIM115 - closed below
+    for number in range(200):
+        get_logger("a").info("line", number=number)
+    full, handler.stream = handler.stream, well
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+    get_logger("a").info("after")
+    told = [line["message"] for line in lines(out)]
+    assert told.count("the log file cannot be written") == 1
+    assert told.count("the log file is written again; lines are missing") == 1
+    assert told.count("line") == 200, "the other way of the lines is untouched"
+    assert "No space left" in out.getvalue()
+    assert "Traceback" not in out.getvalue() + capsys.readouterr().err
+    assert json.loads(path.read_text().splitlines()[0])["message"] == "after"
+
+
+def test_an_error_of_the_program_in_a_line_is_still_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logs(LogSettings(file=str(tmp_path / "node.log")), stream=io.StringIO())
+    (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, RotatingFileHandler)]
+    # pytest's own handler would raise it
+    handler.handle(logging.LogRecord("trionode.a", logging.WARNING, "", 1, "%d", ("no number",), None))
+    assert "Traceback" in capsys.readouterr().err

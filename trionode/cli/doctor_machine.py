@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import trio
@@ -16,9 +17,10 @@ from trionode.cli.doctor_patient import Patient
 from trionode.cli.doctor_report import Finding, fail, failed_by, ok, skip, warn
 from trionode.cli.preflight import check_data_dir, check_port
 from trionode.cli.render import size
+from trionode.cli.status_life import store_place, store_trouble
 from trionode.config.paths import data_dir
 from trionode.containers.machine.imagefiles import ImageFiles
-from trionode.errors import StartupError
+from trionode.errors import StartupError, StoreAway
 from trionode.plans.volumes import GB, place_for, reserve_gb, space_rules
 from trionode.store.open import FILE_NAME, LOCAL_FILE_NAME, REGISTRY_FILE_NAME, is_mongo
 
@@ -38,7 +40,7 @@ async def data_folder(patient: Patient) -> Sequence[Finding]:
     if there == folder:
         try:
             await trio.to_thread.run_sync(check_data_dir, folder)
-        except StartupError as error:
+        except (StartupError, StoreAway) as error:
             return [failed_by(name, error)]
         evidence = f"{folder} is writable"
     elif os.access(there, os.W_OK | os.X_OK):
@@ -66,8 +68,11 @@ def _nearest(folder: Path) -> Path:
 async def store(patient: Patient) -> Sequence[Finding]:
     """The database: there, whole, answering."""
     settings, name = patient.settings.store, "store"
+    said = patient.status["store"] if patient.status is not None else None
+    if said is not None and not said["connected"]:
+        return [fail(name, f"{store_place(said)} {store_trouble(said)}", said["remedy"])]
     if is_mongo(settings.url):
-        return [await _mongo(patient)]
+        return [await _mongo(patient, said)]
     if settings.url == "memory:":
         return [warn(name, "kept in memory: a restart forgets all of it", "set store.url to an empty text")]
     folder = data_dir(patient.settings)
@@ -108,14 +113,10 @@ async def _quick_check(path: Path, problems: list[str]) -> None:
         raise
 
 
-async def _mongo(patient: Patient) -> Finding:
+async def _mongo(patient: Patient, said: dict[str, Any] | None) -> Finding:
     """A running node says how its database is; else it is asked here."""
-    said = patient.status["store"] if patient.status is not None else None
     if said is not None:
-        if said["connected"]:
-            return ok("store", f"MongoDB at {said['server']} answers the node")
-        lost = f"MongoDB at {said['server']} has not answered for {said['lostForS']} s"
-        return fail("store", lost, "start the database, or correct store.url")
+        return ok("store", f"{store_place(said)} answers the node")
     from trionode.store.mongo.checkup import check_mongo
 
     report = await check_mongo(patient.settings.store)

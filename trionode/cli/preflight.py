@@ -1,7 +1,7 @@
 """What `trionode run` checks before it starts, so that a wrong set-up is told in the first second.
 
 Errors end the start with one line; warnings are logged and the node goes on (it waits for daemons,
-docs/spec/daemon-rpc.md §9).
+docs/spec/daemon-rpc.md §9, and for space on its disk: docs/storage.md).
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from trionode.chain.conf import DaemonConf, find_conf, read_conf
 from trionode.config.keyfile import FoundKey, find_key
 from trionode.config.paths import data_dir
 from trionode.config.tree import Settings
-from trionode.errors import StartupError, WireError
+from trionode.errors import StartupError, StoreAway, WireError
+from trionode.store.sqlite_failures import os_remedy, passes
 from trionode.wire.keys import NodeKey
 
 _REACH_TIMEOUT_S = 1.0
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """What the checks found out: the key in use and its source, the daemon's conf, what to warn of."""
+    """What the checks found out: the key in use and its source, the daemon's conf, what to warn of.
+
+    `away`: the data folder cannot be written just now; the store waits for it.
+    """
 
     key: NodeKey
     key_source: str
     conf: DaemonConf
     warnings: tuple[str, ...]
+    away: StoreAway | None = None
 
 
 def check_all(settings: Settings, env: Mapping[str, str], home: Path) -> Ready:
@@ -38,13 +43,17 @@ def check_all(settings: Settings, env: Mapping[str, str], home: Path) -> Ready:
     conf = daemon_conf(settings, env, home)
     found = find_key(settings, conf.node_key_wif, conf.path)
     key = checked_key(found)
-    check_data_dir(data_dir(settings))
+    away = None
+    try:
+        check_data_dir(data_dir(settings))
+    except StoreAway as problem:
+        away = problem
     check_port(settings.node.bind_host, settings.node.api_port)
     check_apps_file(settings)
     warnings = list(_daemon_warnings(settings, conf))
     if found.exposed:
         warnings.append(f"other users can read the node key {found.where}: chmod 600 it")
-    return Ready(key, found.where, conf, tuple(warnings))
+    return Ready(key, found.where, conf, tuple(warnings), away)
 
 
 def daemon_conf(settings: Settings, env: Mapping[str, str], home: Path) -> DaemonConf:
@@ -65,17 +74,19 @@ def checked_key(found: FoundKey) -> NodeKey:
 
 
 def check_data_dir(folder: Path) -> None:
-    """Make the data folder and write into it. Raises StartupError."""
+    """Make the data folder and write into it. Raises StartupError, and StoreAway when it has no space."""
     probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe.write_bytes(b"x")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
-        raise StartupError(
-            f"cannot write into the data folder {folder}: {error.strerror or error}",
-            remedy="set node.data_dir to a folder this user may write to",
-        ) from error
+        problem = f"cannot write into the data folder {folder}: {error.strerror or error}"
+        if passes(error):
+            raise StoreAway(problem, remedy=os_remedy(error, "")) from error
+        raise StartupError(problem, remedy="set node.data_dir to a folder this user may write to") from error
 
 
 def check_port(host: str, port: int) -> None:

@@ -27,6 +27,8 @@ def command(
 
     ready = check_all(settings, invocation.env, Path.home())
     if only_check:
+        if ready.away is not None:
+            raise ready.away
         for warning in ready.warnings:
             click.echo(f"warning: {warning}", err=True)
         for note in loaded.notes:
@@ -45,6 +47,8 @@ def command(
         key=ready.key.address,
         key_from=ready.key_source,
     )
+    if ready.away is not None:
+        log.error(ready.away.message, remedy=ready.away.remedy)
     for warning in ready.warnings:
         log.warning(warning)
     for note in loaded.notes:

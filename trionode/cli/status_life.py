@@ -72,9 +72,22 @@ def _monitor(monitor: dict[str, Any]) -> None:
 
 def _store(store: dict[str, Any]) -> None:
     if store["connected"]:
-        line("store", f"MongoDB at {store['server']}")
-    else:
-        line("store", f"MongoDB at {store['server']} does not answer, for {store['lostForS']} s")
+        line("store", store_place(store))
+        return
+    line("store", f"{store_place(store)} {store_trouble(store)}")
+    if store["remedy"]:
+        line("", store["remedy"])
+
+
+def store_place(store: dict[str, Any]) -> str:
+    """Where the node keeps its data."""
+    return f"{store['kind']} {'in' if store['kind'] == 'SQLite' else 'at'} {store['server']}"
+
+
+def store_trouble(store: dict[str, Any]) -> str:
+    """What does not work, since when, and why."""
+    what = "cannot be written" if store["readable"] else "does not answer"
+    return f"{what}, for {duration(store['lostForS'])}: {store['problem']}"
 
 
 def _registry(registry: dict[str, Any]) -> None:

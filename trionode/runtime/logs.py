@@ -112,11 +112,42 @@ def _formatter(kind: str, *, colours: bool, local_time: bool) -> logging.Formatt
     )
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A file whose disk may be full for a while: that is told once, and once more when it is over.
+
+    Without it every line would become a traceback on stderr, which often ends on the same disk.
+    """
+
+    _is_lost = False
+    _has_failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._has_failed = False
+        super().emit(record)
+        if self._is_lost and not self._has_failed:
+            self._is_lost = False
+            get_logger("logs").warning("the log file is written again; lines are missing")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in the standard library
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._has_failed = True
+        if not self._is_lost:
+            self._is_lost = True
+            problem = error.strerror or str(error)
+            get_logger("logs").error(
+                "the log file cannot be written", problem=problem, file=self.baseFilename
+            )
+            self._has_failed = True  # the line just told came here too
+
+
 def _file_handler(settings: LogSettings) -> logging.Handler:
     path = Path(settings.file).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(
+        return _LogFile(
             path,
             maxBytes=settings.max_file_bytes,
             backupCount=settings.keep_files,
