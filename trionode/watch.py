@@ -70,6 +70,7 @@ class Watch:
 
     def __init__(self, parts: WatchParts) -> None:
         settings, monitors = parts.settings, parts.settings.monitors
+        self._removal = parts.removal
         http_probe = HttpNodeProbe(parts.http, monitors.check_timeout_s)
         self.network = NetworkHealth(
             settings.peers,
@@ -150,7 +151,9 @@ class Watch:
         return self.daemon.unsynced_for_s
 
     def leaving(self) -> tuple[Leaving, ...]:
-        """Why the apps of this node have to go, as far as the monitors foresee it."""
+        """Why the apps of this node have to go: as is being done, else as far as the monitors foresee it."""
+        if self._removal.under_way is not None:
+            return (self._removal.under_way,)
         found = (self.node_status.leaving(), self.daemon.leaving())
         return tuple(leaving for leaving in found if leaving is not None)
 

@@ -38,6 +38,10 @@ async def test_what_vanished_waits_for_the_machine(autojump_clock: MockClock, br
         assert node.life.installed.get("base") is not None
         assert node.counters["containers.health.put_off"] >= 2, "tried again"
         assert not node.counters["containers.health.removed"]
+        (step,) = await node.health.plan()
+        assert (step.kind, step.app) == ("wait", "base")
+        assert step.due_s is not None
+        assert 0 < step.due_s - trio.current_time() <= 60
         world.node.problem = ""
         world.firewall.failing.clear()
         await trio.sleep(70)

@@ -328,3 +328,29 @@ async def test_a_pass_over_many_healthy_containers_asks_the_engine_nothing(
         before = dict(world.engine.calls)
         assert await node.health.plan() == ()
         assert dict(world.engine.calls) == before
+
+
+@pytest.mark.trio
+async def test_the_plan_says_when(autojump_clock: MockClock, world: HostWorld) -> None:
+    async with world.process() as node:
+        await install(node, app("shop", part("web"), part("db"), part("other", image="library/web:1")))
+        await world.engine.stop("fluxdb_shop", 9.0)
+        await trio.sleep(INTERVAL_S + 10)
+        slow_s = 2 * INTERVAL_S
+        (again,) = await node.health.plan()
+        assert (again.kind, again.component, again.due_s) == ("start", "db_shop", slow_s)
+        await world.engine.stop("fluxother_shop", 9.0)
+        await trio.sleep(1)
+        assert [(step.kind, step.component, step.due_s) for step in await node.health.plan()] == [
+            ("start", "db_shop", slow_s),
+            ("remember", "other_shop", slow_s),
+        ]
+        with node.life.operations.doing(Work.INSTALL, "mail"):
+            world.engine.vanish("fluxweb_shop")
+            await trio.sleep(5)
+            first, *_ = await node.health.plan()
+            assert (first.kind, first.component, first.due_s) == ("recreate", "web_shop", None)
+            assert first.reason.endswith("it waits for the end of what is under way")
+            assert world.state("fluxweb_shop") is None
+        await trio.sleep(60)
+        assert world.state("fluxweb_shop") == "running"

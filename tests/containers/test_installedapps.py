@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from appworld import FakeOpener, app, part
 
 from trionode.config.tree import ResourceSettings
 from trionode.containers.installedapps import InstalledApps, closed_form, is_closed
+from trionode.containers.monitors.hosted import Hosted, KnownSpecs
 from trionode.plans.requirements import Amount
+from trionode.registry.rows import CurrentSpec
+from trionode.store.appregistry_current import CurrentSpecs
 from trionode.store.localapps import MemoryLocalApps
+from trionode.wire.jsjson import stringify
 
 pytestmark = pytest.mark.trio
+
+
+def hosted_of(apps: InstalledApps, specs: KnownSpecs) -> Hosted:
+    """Nothing but the two tables is asked."""
+    nobody: Any = None
+    return Hosted(
+        installed=apps,
+        specs=specs,
+        current=nobody,
+        locations=nobody,
+        node=nobody,
+        logins=nobody,
+        is_complete=lambda: True,
+    )
 
 
 def sealed() -> dict[str, object]:
@@ -66,3 +86,24 @@ async def test_names_are_told_apart_by_case_and_sorted() -> None:
     assert [row.name for row in apps.rows()] == ["B", "a", "b"]
     assert apps.owners()["a"] == app("a")["owner"]
     assert apps.get("A") is None
+
+
+async def test_the_plan_opens_nothing() -> None:
+    opener, store = FakeOpener(), MemoryLocalApps()
+    opener.inside["hidden"] = {"compose": sealed()["compose"]}
+    current = CurrentSpecs()
+    assert hosted_of(InstalledApps(store), KnownSpecs(current, None)).both_now("shop") is None
+    for opens, open_now in ((opener, None), (None, False)):
+        apps = InstalledApps(store, opens)
+        await apps.load()
+        hosted = hosted_of(apps, KnownSpecs(current, opens))
+        await apps.put(app("shop", part("web"), hash="aa"))
+        await apps.put(sealed())
+        changed = app("shop", part("web", cpu=1.0))
+        for spec in (changed, closed_form(sealed())):
+            current.put(CurrentSpec(str(spec["name"]), stringify(dict(spec)), "bb", 7))
+        both = hosted.both_now("shop")
+        assert both is not None
+        assert (both[0]["hash"], both[1]["hash"], both[2]) == ("aa", "bb", True)
+        hidden = hosted.both_now("hidden")
+        assert (hidden and hidden[2]) == open_now

@@ -38,9 +38,17 @@ async def test_at_the_start_volumes_are_mounted_and_early_containers_restarted(
         assert world.disk.held[CORE].is_mounted, "before the service is ready"
         await trio.sleep(60)
         assert node.counters["containers.mounts.restarted"] == 0, "the boot decision comes first"
+        assert [step.identifier for step in await node.mounts.plan()] == ["core_base"]
+        with node.life.operations.holding("base"):
+            assert await node.mounts.plan() == (), "it would be passed over"
         node.settled.open()
         await trio.sleep(1)
         assert node.counters["containers.mounts.restarted"] == 1
+        await trio.sleep(10)
+        world.disk.lose_mount(CORE)
+        await node.mounts.ensure(CORE)
+        assert await node.mounts.stale()
+        assert await node.mounts.plan() == (), "that is done once, after the start"
         assert world.state(CORE) == "running"
         await trio.sleep(5000)
         assert node.counters["containers.mounts.restarted"] == 1

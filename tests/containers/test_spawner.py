@@ -498,3 +498,67 @@ async def test_a_test_network_shrinks_the_pauses(autojump_clock: MockClock) -> N
         await trio.sleep(16)
         assert "shop" in node.apps
         assert node.spawner.status.rounds > 1
+
+
+def told(node: Node, app: str = "") -> list[tuple[str, str, str]]:
+    """Its part of the present plan; asking for it changes nothing."""
+    before = (node.spawner.memory.skipped(), list(node.done), len(node.events), node.expired)
+    steps = node.spawner.plan(app)
+    assert (node.spawner.memory.skipped(), list(node.done), len(node.events), node.expired) == before
+    return [(step.kind, step.app, step.reason) for step in steps]
+
+
+@pytest.mark.trio
+async def test_the_plan_tells_what_the_round_under_way_is_about(autojump_clock: MockClock) -> None:
+    net, node = waiting()
+    async with net.run():
+        await trio.sleep(1)
+        assert told(node) == [("wait", "", "nothing is chosen before the node is READY")]
+        node.go()
+        await trio.sleep(1)
+        ((kind, app, _),) = told(node)
+        assert (kind, app) == ("choose", "shop")
+        await trio.sleep(USUAL.collision_wait_s + 1)
+        assert told(node)[0][:2] == ("install", "shop")
+
+
+@pytest.mark.trio
+async def test_the_plan_names_what_the_next_round_draws_from(autojump_clock: MockClock) -> None:
+    net, node = one(*(app_spec(f"app{number}", port=31_000 + number) for number in range(8)))
+    node.containers = 200
+    async with net.run():
+        await trio.sleep(100)
+        ((kind, app, reason),) = told(node)
+        assert (kind, app, reason) == ("wait", "", "200 containers run here, which is enough")
+        node.containers = 0
+        await trio.sleep(USUAL.long_delay_s)
+        await trio.sleep(100)
+        (chosen,) = node.apps
+        rest = [f"app{number}" for number in range(8) if f"app{number}" != chosen]
+        assert told(node) == [("choose", "", f"the next round draws one of {', '.join(rest[:5])} and 2 more")]
+        assert told(node, rest[6].upper()) == [
+            ("choose", rest[6], "the next round of the spawner draws it or one of 6 others")
+        ]
+        assert told(node, "other") == []
+        node.confirmed = False
+        assert told(node) == [("wait", "", "the node is not confirmed")]
+        due_s = node.spawner.plan()[0].due_s
+        assert due_s is not None
+        await trio.sleep(due_s - trio.current_time() + 1)
+        assert node.published("spawner:blocked") == [{"reason": "not_confirmed"}]
+
+
+@pytest.mark.trio
+async def test_the_plan_tells_what_is_left_to_others_and_when_it_is_due(autojump_clock: MockClock) -> None:
+    net, node = one()
+    node.kind_of = Kind(address=node.address, static_ip=True)
+    async with net.run():
+        await trio.sleep(100)
+        (step,) = node.spawner.plan()
+        assert (step.kind, step.app) == ("defer", "shop")
+        assert step.reason == "left to others for a while: it needs no static address"
+        assert step.when_ms is not None
+        await trio.sleep((step.when_ms - node.clock.now_ms()) / 1000 + 1)
+        assert told(node)[0] == ("choose", "shop", "it was put off and is due")
+        await trio.sleep(USUAL.long_delay_s + 100)
+        assert "shop" in node.apps

@@ -16,7 +16,7 @@ from trionode.hosting.daemonhealth import DaemonWatch
 from trionode.hosting.memory import MemoryHost
 from trionode.hosting.nodestatus import NodeStatus
 from trionode.hosting.port import RunningApp
-from trionode.hosting.removal import AppRemoval
+from trionode.hosting.removal import AppRemoval, Leaving
 from trionode.hosting.sweep import SweepReport
 from trionode.lifecycle.confirmation import ConfirmationState
 from trionode.runtime.bus import EventBus
@@ -226,3 +226,41 @@ async def test_a_daemon_that_comes_and_goes_costs_nothing(autojump_clock: MockCl
             rig.synced = True
             await trio.sleep(1000)
         assert rig.left == ["a", "b", "c"]
+
+
+@pytest.mark.trio
+async def test_what_is_foreseen_is_told_and_not_done(autojump_clock: MockClock) -> None:
+    rig = Rig()
+    assert rig.monitor.leaving() is None
+    rig.confirm(None)
+    assert rig.monitor.leaving() is None
+    rig.confirm(False)
+    assert rig.monitor.leaving() == Leaving("not confirmed", None, 60)
+    assert rig.left == ["a", "b", "c"]
+    async with running(rig):
+        await trio.sleep(10)
+        assert rig.removal.under_way == Leaving("not confirmed", 60.0, 60)
+        await trio.sleep(200)
+        assert rig.removal.under_way is None
+
+
+@pytest.mark.trio
+async def test_a_daemon_behind_says_when_it_costs_the_apps(autojump_clock: MockClock) -> None:
+    rig = Rig()
+    async with running(rig, rig.daemon):
+        await trio.sleep(310)
+        assert rig.daemon.leaving() is None
+        rig.synced = False
+        assert rig.daemon.leaving() == Leaving("daemon not synced", 310.0 + 7200, 180)
+        await trio.sleep(600)
+        found = rig.daemon.leaving()
+        assert found is not None
+        assert found.due_s is not None
+        await trio.sleep(found.due_s - trio.current_time() - 1)
+        assert rig.left == ["a", "b", "c"]
+        rig.synced = True
+        assert rig.daemon.leaving() is None
+        rig.synced = False
+        await trio.sleep(1000)
+        assert rig.left == []
+        assert rig.daemon.leaving() is None, "they went, once until it is synced again"

@@ -43,6 +43,8 @@ class AppRemoval:
         self._counters = counters
         self._timeout_s = timeout_s
         self.in_progress = False
+        self.under_way: Leaving | None = None
+        """The removal of all that is in progress, with the moment of the next one."""
 
     async def remove_all(
         self, reason: str, *, pause_s: float = 0.0, still_due: Callable[[], bool] = lambda: True
@@ -58,11 +60,13 @@ class AppRemoval:
             return await self._remove_each(reason, pause_s, still_due)
         finally:
             self.in_progress = False
+            self.under_way = None
 
     async def _remove_each(self, reason: str, pause_s: float, still_due: Callable[[], bool]) -> Removed:
         removed: list[str] = []
         failed: list[tuple[str, str]] = []
         for number, app in enumerate(self._host.installed()):
+            self.under_way = Leaving(reason, trio.current_time() + pause_s if number else None, pause_s)
             if number and pause_s:
                 await trio.sleep(pause_s)
             if number and not still_due():
