@@ -75,6 +75,7 @@ class Node:
             clock=self.clock,
             reachable=self.reachable,
             since_ms=world.since_ms.get,
+            leaving=life.records.leaving,
         )
         self.health = HealthWatch(
             MonitorSettings(),

@@ -165,6 +165,7 @@ class Containers:
             clock=parts.clock,
             reachable=reachable,
             since_ms=self._own_rows.since_ms,
+            leaving=self.records.leaving,
         )
         self.installed.on_change(self.host.rows_changed)
         self.operations.on_change(self.host.tell)
@@ -268,6 +269,7 @@ class Containers:
             node=self.node,
             logins=self.logins,
             is_complete=lambda: parts.explorer.is_synced and parts.orchestrator.db_ready.is_open,
+            leaving=self.records.leaving,
         )
         self.monitoring = Monitoring(
             MonitorParts(

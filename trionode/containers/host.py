@@ -72,7 +72,8 @@ class EngineHost:
     """Service "engine host". `rows_changed` and `tell` listen to the local table and the operations.
 
     `reachable`: opened while the engine answers; what it has is known then. `since_ms(app)`: start in our
-    own location row, None without one.
+    own location row, None without one. `leaving()`: apps whose removal has begun, with which nobody is
+    concerned any more but that removal.
     """
 
     name = "engine host"
@@ -93,6 +94,7 @@ class EngineHost:
         clock: WallClock,
         reachable: Gate,
         since_ms: Callable[[str], int | None] = lambda app: None,
+        leaving: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -105,6 +107,7 @@ class EngineHost:
         self._counters = counters
         self._clock = clock
         self._stored_since_ms = since_ms
+        self._leaving = leaving
         self._since_ms: dict[str, int] = {}
         self._told: tuple[tuple[RunningApp, ...] | None, frozenset[str]] | None = None
         self._news = AppNews()
@@ -238,7 +241,8 @@ class EngineHost:
         """See `AppHost.installed`. Read anew after every change of the table, and with every list."""
         if self._rows is None:
             self._rows = self._installed.installed()
-        return self._rows
+        leaving = self._leaving()
+        return tuple(row for row in self._rows if row.name not in leaving) if leaving else self._rows
 
     async def containers(self) -> tuple[Container, ...]:
         """See `AppHost.containers`: what the engine says now."""

@@ -1,7 +1,8 @@
 """LocalState: reads what is installed here before anything else starts, and ends what was left half done.
 
 Facts: docs/spec/lifecycle.md §12, §15. An operation that a sudden death interrupted is undone as soon as the
-engine answers; until then its app counts as installed as far as it got.
+engine answers; until then its app counts as installed as far as it got. A removal that fails or is broken off
+while the process lives is tried again as long as anything is left.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class Recovering(Protocol):
 
     async def load(self) -> None: ...
 
+    @property
+    def has_unfinished(self) -> bool: ...
+
+    async def some_unfinished(self) -> None: ...
+
     async def recover(self) -> tuple[Outcome, ...]: ...
 
 
@@ -40,7 +46,7 @@ class LocalState:
         self._counters = counters
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Load, then recover until nothing is left half done, and then only rest."""
+        """Load, then recover whenever something is left half done; what is under way gets its time."""
         await self._actions.load()
         task_status.started()
         while True:
@@ -49,8 +55,8 @@ class LocalState:
             failed = [outcome.problem for outcome in outcomes if not outcome.ok]
             for outcome in outcomes:
                 self._counters.add(f"containers.recovered.{'ok' if outcome.ok else 'failed'}")
-            if not failed:
-                break
-            log.error("left half done", problems=failed)
-            await trio.sleep(AGAIN_S)
-        await trio.sleep_forever()
+            if failed:
+                log.error("left half done", problems=failed)
+            if self._actions.has_unfinished:
+                await trio.sleep(AGAIN_S)
+            await self._actions.some_unfinished()

@@ -79,6 +79,15 @@ class AppLifecycle:
             outcomes.append(await self.remove(record.app, reason=reason, force=True))
         return tuple(outcomes)
 
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether something is under way, or was left half done."""
+        return bool(self._bench.records.unfinished())
+
+    async def some_unfinished(self) -> None:
+        """Wait until that is so."""
+        await self._bench.records.some_unfinished()
+
     # AppActions
 
     async def install(

@@ -58,6 +58,7 @@ class InstallRecords:
         self._store = store
         self._records: dict[str, AppRecord] = {}
         self._turn = trio.Lock()
+        self._entered = trio.Event()
 
     async def load(self) -> None:
         """Read them. Raises StoreError. What cannot be understood is dropped with a line in the log."""
@@ -77,8 +78,17 @@ class InstallRecords:
         return self._records.get(app)
 
     def unfinished(self) -> tuple[AppRecord, ...]:
-        """Operations that ended before they were through."""
+        """Operations that are under way, or ended before they were through."""
         return tuple(record for record in self._records.values() if record.is_unfinished)
+
+    def leaving(self) -> frozenset[str]:
+        """Apps whose removal has begun: half an app is neither healed nor announced."""
+        return frozenset(record.app for record in self._records.values() if record.phase == "removing")
+
+    async def some_unfinished(self) -> None:
+        """Wait until there is one."""
+        while not self.unfinished():
+            await self._entered.wait()
 
     async def put(self, record: AppRecord) -> None:
         """Add a record, or replace that of the app."""
@@ -106,3 +116,5 @@ class InstallRecords:
                 records[app] = after
             await self._store.put_meta(KEY, msgspec.json.encode(list(records.values())).decode())
             self._records = records
+            self._entered.set()
+            self._entered = trio.Event()

@@ -94,6 +94,11 @@ class Uninstaller:
             await self._stay(app, before)
             log.error("app not removed", app=app, step=attempts.at, problem=error.one_line())
             return Outcome(False, f"{attempts.at}: {error.message}", attempts.at)
+        except BaseException:
+            if not (force or attempts.has_taken):
+                await self._stay(app, before)
+            log.warning("removal broken off", app=app, step=attempts.at)
+            raise
         attempts.strict = False
         if attempts.problems:
             await attempts.make("record", self._begin(app))

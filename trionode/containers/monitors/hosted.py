@@ -92,7 +92,9 @@ class KnownSpecs:
 
 
 class Hosted:
-    """`is_complete`: whether the explorer is at the tip and the registry is whole."""
+    """`is_complete`: whether the explorer is at the tip and the registry is whole. `leaving`: apps whose
+    removal has begun; nothing else is done to them.
+    """
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class Hosted:
         node: NodeSide,
         logins: Logins,
         is_complete: Callable[[], bool],
+        leaving: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._installed = installed
         self._specs = specs
@@ -112,6 +115,7 @@ class Hosted:
         self._node = node
         self._logins = logins
         self._is_complete = is_complete
+        self._leaving = leaving
 
     @property
     def own_address(self) -> str | None:
@@ -128,7 +132,7 @@ class Hosted:
         return self._installed.names()
 
     def installed_names(self) -> Sequence[str]:
-        return sorted(self._installed.names())
+        return sorted(self._installed.names() - self._leaving())
 
     def wanted(self, app: str) -> int | None:
         """Instances by the specification in force; None when there is none."""
@@ -149,18 +153,20 @@ class Hosted:
         """With their components; what could not be opened before is tried again."""
         for name in self._installed.names():
             await self._installed.opened(name)
-        return self._installed.installed()
+        return self.installed_now()
 
     def installed_now(self) -> tuple[InstalledApp, ...]:
         """The same without opening any that is not yet."""
-        return self._installed.installed()
+        leaving = self._leaving()
+        return tuple(app for app in self._installed.installed() if app.name not in leaving)
 
     def obsolete(self) -> list[str]:
         """Installed apps whose specification in force has another hash."""
         found = []
+        leaving = self._leaving()
         for row in self._installed.rows():
             current = self._current.get(row.name)
-            if current is not None and current.hash != row.hash:
+            if current is not None and current.hash != row.hash and row.name not in leaving:
                 found.append(row.name)
         return found
 
