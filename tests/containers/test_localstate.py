@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from trionode.containers.health.localstate import AGAIN_S, LocalState
 from trionode.containers.install.records import AppRecord, PartRecord
+from trionode.containers.operations import Work
 from trionode.hosting.removal import AppRemoval
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
@@ -47,13 +48,22 @@ async def test_a_removal_that_failed_is_tried_again_in_the_same_life(autojump_cl
     life = await world.life()
     ready = Gate(is_open=True)
     async with trio.open_nursery() as nursery:
-        await nursery.start(LocalState(life.actions, ready, Counters()).run)
+        state = LocalState(life.actions, ready, Counters())
+        await nursery.start(state.run)
         await trio.sleep(80_000)  # long after the first recovery, which found nothing
         assert (await life.actions.install(base(), reason="the test")).ok
         world.disk.failing["delete"] = None
         assert not (await life.actions.remove("base", reason="the test", force=True)).ok
         world.disk.failing.clear()
         assert "fluxcore_base" in world.disk.held
+        await trio.sleep(1)
+        (step,) = state.plan()
+        assert (step.kind, step.app) == ("remove", "base")
+        assert step.reason == "what was being done to it was interrupted (removing)"
+        assert step.due_s is not None
+        assert step.due_s > trio.current_time()
+        with life.operations.doing(Work.REMOVE, "base"):
+            assert state.plan() == (), "it is being done"
         await trio.sleep(AGAIN_S + 1)
         assert "fluxcore_base" not in world.disk.held
         assert life.records.all() == ()

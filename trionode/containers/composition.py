@@ -75,13 +75,14 @@ class Containers:
         self.actions = AppLifecycle(self._bench(parts), self.operations)
         self.logins = Logins(seams.secrets, self._version_of)
         self._compose_host(parts)
+        self.local_state = LocalState(self.actions, self.host.reachable, parts.counters)
         self._compose_watch(parts)
         self._compose_monitors(parts)
         self._compose_spawning(parts)
         self._compose_planner(parts)
         # In start order: what a later one needs is ready before it starts. New services go in here.
         self._services: list[Service] = [
-            LocalState(self.actions, self.host.reachable, parts.counters),
+            self.local_state,
             self.tampering,
             self.stops,
             self.mounts,
@@ -238,7 +239,7 @@ class Containers:
                 orphans=self.orphans,
                 pruner=self.pruner,
                 by_containers=(monitoring.election, monitoring.image_updates),
-                monitors=(self.expired, *monitoring.planning),
+                monitors=(self.local_state, self.expired, *monitoring.planning),
                 spawner=self.spawning.spawner,
                 height=lambda: parts.explorer.scanned_height,
                 constants=parts.registry.constants,

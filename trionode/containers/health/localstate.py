@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from trionode.containers.actions import Outcome
+from trionode.containers.planned import PlannedAction
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
@@ -34,6 +35,10 @@ class Recovering(Protocol):
 
     async def recover(self) -> tuple[Outcome, ...]: ...
 
+    def half_done(self) -> tuple[tuple[str, str], ...]:
+        """The apps `recover` removes, each with the reason."""
+        ...
+
 
 class LocalState:
     """Service "local apps": ready when the local table is in memory."""
@@ -44,6 +49,7 @@ class LocalState:
         self._actions = actions
         self._engine_ready = engine_ready
         self._counters = counters
+        self._next_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load, then recover whenever something is left half done; what is under way gets its time."""
@@ -58,5 +64,13 @@ class LocalState:
             if failed:
                 log.error("left half done", problems=failed)
             if self._actions.has_unfinished:
+                self._next_s = trio.current_time() + AGAIN_S
                 await trio.sleep(AGAIN_S)
             await self._actions.some_unfinished()
+
+    def plan(self) -> tuple[PlannedAction, ...]:
+        """What is left half done now goes with the next recovery."""
+        return tuple(
+            PlannedAction("remove", app, "", reason, due_s=self._next_s)
+            for app, reason in self._actions.half_done()
+        )

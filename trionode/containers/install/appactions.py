@@ -72,12 +72,15 @@ class AppLifecycle:
         To be called after `load`, and again when engine or disk are back.
         """
         outcomes = []
-        for record in self._bench.records.unfinished():
-            if record.app in self._operations.names():
-                continue
-            reason = f"what was being done to it was interrupted ({record.phase})"
-            outcomes.append(await self.remove(record.app, reason=reason, force=True))
+        for app, reason in self.half_done():
+            if app not in self._operations.names():  # something may have begun meanwhile
+                outcomes.append(await self.remove(app, reason=reason, force=True))
         return tuple(outcomes)
+
+    def half_done(self) -> tuple[tuple[str, str], ...]:
+        """The apps `recover` removes, each with the reason."""
+        left = (rec for rec in self._bench.records.unfinished() if rec.app not in self._operations.names())
+        return tuple((rec.app, f"what was being done to it was interrupted ({rec.phase})") for rec in left)
 
     @property
     def has_unfinished(self) -> bool:
