@@ -1,12 +1,15 @@
-"""Makes the test kit importable, gives a MongoDB to every test that asks for it (mongoserver.py), and marks
-the tests that take turns on a Docker engine (docs/testing-containers.md)."""
+"""Makes the test kit importable, gives a MongoDB to every test that asks for it (mongoserver.py), marks the
+tests that take turns on a Docker engine (docs/testing-containers.md), and takes chance and speed out of
+those that draw their examples."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 KIT = Path(__file__).resolve().parent / "kit"
@@ -14,6 +17,16 @@ if str(KIT) not in sys.path:
     sys.path.insert(0, str(KIT))
 
 import mongoserver  # noqa: E402 - the line above makes it importable
+
+# How long an example takes is a matter of the machine. The same examples are drawn each time, so that a run
+# says something about the change it tests; the nightly form (TRIONODE_NIGHTLY=1) draws new ones.
+hypothesis.settings.register_profile(
+    "trionode",
+    deadline=None,
+    derandomize=os.environ.get("TRIONODE_NIGHTLY") != "1",
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("trionode")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from trionode.peers.ws import WsTransport
 pytestmark = [pytest.mark.trio, pytest.mark.process]
 
 HOST = "127.78.0.1"
+WITHIN_S = 60
 
 
 class Connection:
@@ -32,7 +33,7 @@ class Connection:
 
     async def until(self, mark: bytes) -> bytes:
         """Everything up to and including `mark`."""
-        with trio.fail_after(5):
+        with trio.fail_after(WITHIN_S):
             while mark not in self.buffer:
                 received = await self.stream.receive_some()
                 assert received, self.buffer
@@ -46,7 +47,7 @@ class Connection:
         return int(lines[0].split()[1]), {name.lower(): value for name, value in members}
 
     async def body(self, length: int) -> bytes:
-        with trio.fail_after(5):
+        with trio.fail_after(WITHIN_S):
             while len(self.buffer) < length:
                 self.buffer += await self.stream.receive_some()
         found, self.buffer = self.buffer[:length], self.buffer[length:]
@@ -71,7 +72,7 @@ async def served(node: Any) -> AsyncIterator[Any]:
         grace_s=0.3,
     )
 
-    with trio.fail_after(20):
+    with trio.fail_after(2 * WITHIN_S):
         async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
 
             async def connect() -> Connection:
@@ -135,7 +136,7 @@ async def test_a_client_that_leaves_is_forgotten(node: Any) -> None:
         await client.until(b"id: 1\n")
         assert len(node.bus._subscriptions) == 1
         await client.stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(WITHIN_S):
             while node.bus._subscriptions:  # noqa: ASYNC110 - the server tells nobody that it noticed
                 await trio.sleep(0.01)
 

@@ -20,8 +20,8 @@ from trionode.config.tree import ApiSettings, NodeSettings, Settings, Supervisor
 from trionode.runtime.counters import Counters
 from trionode.runtime.supervisor import Supervisor
 
-HOST = "127.0.0.1"
-SETTINGS = ApiSettings(head_timeout_s=5.0, head_limit_bytes=2048)
+HOST = "127.78.0.33"
+SETTINGS = ApiSettings(head_timeout_s=300.0, head_limit_bytes=2048)
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
 
@@ -73,7 +73,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def opened(
-    serve: Serve | None = None, settings: ApiSettings = SETTINGS, within_s: float = 20.0
+    serve: Serve | None = None, settings: ApiSettings = SETTINGS, within_s: float = 200.0
 ) -> AsyncIterator[House]:
     house = House(serve, settings)
     with trio.fail_after(within_s):
@@ -90,7 +90,7 @@ async def test_health_is_what_other_nodes_want() -> None:
         status, headers, body = await house.get("/health")
         assert (status, body) == (200, b"OK")
         assert headers["Content-Type"].startswith("text/plain")
-        probe = await TcpProbe().http_get(HOST, house.service.port, "/health", timeout_s=5)
+        probe = await TcpProbe().http_get(HOST, house.service.port, "/health", timeout_s=60)
         assert probe is not None
         assert (probe.status, probe.body) == (200, b"OK")
 
@@ -205,7 +205,7 @@ async def test_a_slow_head_is_cut_off() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drip)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 answer = await read_all(stream)
             nursery.cancel_scope.cancel()
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -226,7 +226,7 @@ async def test_a_newer_connection_takes_the_place_of_the_oldest() -> None:
 
 @pytest.mark.trio
 async def test_a_stop_closes_what_is_open_at_once() -> None:
-    async with opened(within_s=3) as house:
+    async with opened(within_s=120) as house:
         stream = await house.connect()
         await stream.send_all(b"GET / HT")
         await trio.testing.wait_all_tasks_blocked(0.05)
@@ -272,7 +272,7 @@ async def test_running_out_of_file_descriptors_is_survived(monkeypatch: pytest.M
 @pytest.mark.trio
 async def test_the_sync_port_accepts_and_closes() -> None:
     async with opened(just_close) as house:
-        assert await TcpProbe().tcp_connects(HOST, house.service.port, timeout_s=5)
+        assert await TcpProbe().tcp_connects(HOST, house.service.port, timeout_s=60)
         async with await house.connect() as stream:
             assert await read_all(stream) == b""
 
@@ -301,7 +301,7 @@ async def test_a_busy_port_leaves_the_node_running_and_is_taken_when_it_is_free(
         settings=SupervisorSettings(restart_delay_s=0.05, restart_delay_max_s=0.1, crash_limit=2),
     )
     supervisor.add(service, essential=False)
-    with trio.fail_after(20):
+    with trio.fail_after(200):
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)
             await until(lambda: counters["side_ports.sync.unavailable"] >= 4)
@@ -311,6 +311,6 @@ async def test_a_busy_port_leaves_the_node_running_and_is_taken_when_it_is_free(
             assert supervisor.stop_reason is None
             await blocker.aclose()
             await until(lambda: supervisor.status()[0].ready_for_s is not None)
-            assert await TcpProbe().tcp_connects(HOST, port, timeout_s=5)
+            assert await TcpProbe().tcp_connects(HOST, port, timeout_s=60)
             assert supervisor.status()[0].state == "ready"
             supervisor.stop("tested")

@@ -33,13 +33,19 @@ class Server:
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.connections = 0
+        self.connections = self.closed = 0
         self.sources: list[str] = []
         self.heads: list[bytes] = []
         self.bodies: list[Any] = []
         self.active = self.most_active = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._serve(stream)
+        finally:
+            self.closed += 1
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
         self.sources.append(stream.socket.getpeername()[0])
         buffer = b""
@@ -72,7 +78,7 @@ class Server:
 @asynccontextmanager
 async def serving(script: Script, **options: Any) -> AsyncIterator[tuple[Server, HttpRpc]]:
     server = Server(script)
-    options = {"timeout_s": 5.0, "parallel_calls": 5, **options}
+    options = {"timeout_s": 60.0, "parallel_calls": 5, **options}
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
@@ -213,7 +219,7 @@ async def test_a_slow_server_is_given_up(pieces: tuple[bytes, ...]) -> None:
     started_s = trio.current_time()
     error = await failure(script, timeout_s=0.2)
     assert error.rpc_code == "ECONNABORTED"
-    assert trio.current_time() - started_s < 3
+    assert trio.current_time() - started_s < 29
 
 
 async def test_after_a_failure_the_next_call_works() -> None:
@@ -234,9 +240,11 @@ async def test_after_a_failure_the_next_call_works() -> None:
 
 async def test_a_connection_the_server_closed_while_idle_is_not_used() -> None:
     async with serving(saying(http(reply(1)), then_close=True)) as (server, rpc):
-        for _ in range(20):
+        for number in range(1, 21):
             assert await rpc.call("getinfo") == 1
-            await trio.sleep(0.002)
+            with trio.fail_after(60):
+                while server.closed < number:
+                    await trio.lowlevel.checkpoint()
         assert server.connections == 20
 
 
@@ -252,11 +260,20 @@ async def test_a_connection_idle_for_long_is_not_used(autojump_clock: Any) -> No
 
 
 async def test_a_connection_still_in_use_at_the_close_is_not_kept() -> None:
-    async with serving(saying(http(reply(1)), pause_s=0.05)) as (server, rpc):
+    asked, closed = trio.Event(), trio.Event()
+
+    async def script(stream: trio.SocketStream, head: bytes, body: bytes) -> bool:
+        asked.set()
+        await closed.wait()
+        await stream.send_all(http(reply(1)))
+        return True
+
+    async with serving(script) as (server, rpc):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rpc.call, "getinfo")
-            await trio.sleep(0.02)
+            await asked.wait()
             rpc.close()
+            closed.set()
         await rpc.call("getinfo")
         assert server.connections == 2
 

@@ -281,7 +281,7 @@ def test_script_prints_json_and_exit_status(tmp_path: Path, wire: dict[str, Any]
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=250,
     )
     assert good.returncode == 0, good.stdout[-2000:] + good.stderr[-2000:]
     told = json.loads(good.stdout)
@@ -289,6 +289,6 @@ def test_script_prints_json_and_exit_status(tmp_path: Path, wire: dict[str, Any]
     wire["magic_hash"][0]["hash"] = "00"
     bad_file = tmp_path / "bad.json"
     bad_file.write_text(json.dumps(wire), encoding="utf-8")
-    bad = subprocess.run([*script, str(bad_file)], capture_output=True, text=True, check=False, timeout=60)
+    bad = subprocess.run([*script, str(bad_file)], capture_output=True, text=True, check=False, timeout=250)
     assert bad.returncode == 1
     assert "failed: magic_hash[0]" in bad.stdout

@@ -126,13 +126,20 @@ async def test_a_command_that_outlives_its_node_is_waited_for(
         node.kill()
     assert machine.running() != []
     disk = machine.new_disk()
-    if how == "looked":
-        assert await disk.volumes() == ()
-    elif how == "made again":
-        await disk.create_volume(REQUEST)
-    else:
-        await disk.remove_volume(NAME)
-    assert machine.running() == []
+
+    async def end_soon() -> None:
+        await trio.sleep(0.3)
+        machine.let_go()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end_soon)
+        if how == "looked":
+            assert await disk.volumes() == ()
+        elif how == "made again":
+            await disk.create_volume(REQUEST)
+        else:
+            await disk.remove_volume(NAME)
+        assert machine.running() == []
     await disk.remove_volume(NAME)
     assert machine.left() == []
 
@@ -142,7 +149,7 @@ async def test_what_another_process_is_making_is_let_alone(machine: DiskMachine)
     with diskmachine.node(machine.folder, "finish") as node:
         assert node.stdout is not None
         await trio.to_thread.run_sync(node.stdout.readline)
-        disk = machine.new_disk()
+        disk = machine.new_disk(settle_s=1.0)
         before = machine.left()
         await disk.volumes()
         with pytest.raises(DiskError, match="already"):

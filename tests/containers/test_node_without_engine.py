@@ -50,7 +50,7 @@ async def story(world: World) -> None:
     await stage.settle(600)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_node_lives_on_without_its_engine() -> None:
     run_scenario(
         Scenario(name="without-engine", summary="engines away", story=story, plan=world_plan(5)), seed=3

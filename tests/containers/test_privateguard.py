@@ -128,6 +128,6 @@ async def reboot(world: World) -> None:
     assert len(box.firewall.guarded) == 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_whole_node_brings_them_back_after_a_reboot() -> None:
     run_scenario(Scenario(name="guard", summary="a reboot", story=reboot, plan=world_plan(4)), seed=3)

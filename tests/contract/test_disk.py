@@ -146,7 +146,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
         yield linux
     finally:
         linux.machine.tear_down()
-    assert linux.machine.loops() == []
+    assert linux.left() == []
 
 
 async def cancelled_at(machine: Machine, step: str) -> None:

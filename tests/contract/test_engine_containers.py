@@ -21,6 +21,7 @@ async def state_of(world: World, name: str = NAME) -> str:
 async def run(world: World, **more: object) -> str:
     made = await world.engine.create(options(**more))
     await world.engine.start(made)
+    await world.heeds(made)
     return made
 
 
@@ -209,6 +210,7 @@ async def test_pause(networked: World) -> None:
     with pytest.raises(Conflict):
         await engine.pause(NAME)
     await engine.start(NAME)
+    await networked.heeds(NAME)
     with pytest.raises(Conflict):
         await engine.unpause(NAME)
     await engine.pause(NAME)

@@ -13,7 +13,7 @@ from trionode.containers.engine import Conflict, EngineEvent, LogLine
 pytestmark = pytest.mark.trio
 
 NAME = f"fluxweb_{APP}"
-WITHIN_S = 30
+WITHIN_S = 120
 LINES = (
     LogLine("stdout", "one"),
     LogLine("stderr", "two: not so well"),
@@ -24,6 +24,7 @@ LINES = (
 async def run(world: World) -> None:
     await world.engine.create(options())
     await world.engine.start(NAME)
+    await world.heeds(NAME)
 
 
 async def until(events: AsyncIterator[EngineEvent], action: str) -> list[EngineEvent]:
@@ -143,6 +144,7 @@ async def test_events_of_a_life(networked: World) -> None:
     async with engine.events() as events:
         made = await engine.create(options())
         await engine.start(NAME)
+        await networked.heeds(NAME)
         await engine.pause(NAME)
         await engine.unpause(NAME)
         await engine.stop(NAME, 3)

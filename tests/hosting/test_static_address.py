@@ -24,7 +24,7 @@ async def story(world: World) -> None:
     assert [row.static_ip for row in rows] == [True] * len(hosts)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_hosts_at_static_addresses_say_so() -> None:
     plan = world_plan(4, Hardware(static_ip=True))
     run_scenario(Scenario(name="static-address", summary="static addresses", story=story, plan=plan), seed=3)

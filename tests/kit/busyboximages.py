@@ -25,11 +25,16 @@ APPLETS = tuple(
 )
 
 PATIENT = "/bin/patient"
-"""An entry point: runs its words and ends at once on SIGTERM (a bare `sleep` as process 1 would not)."""
+"""An entry point: runs its words and ends at once on SIGTERM (a bare `sleep` as process 1 would not).
+
+Before its first line is run the kernel drops the signal: whoever stops a container right after its start, and
+wants to see the end of a patient one, waits until `EngineApi.heeds_sigterm`.
+"""
 PATIENT_SCRIPT = """#!/bin/sh
+child=
+trap '[ -z "$child" ] || kill $child 2>/dev/null; exit 0' TERM INT
 "$@" &
 child=$!
-trap 'kill $child 2>/dev/null; exit 0' TERM INT
 wait $child
 """
 

@@ -2,7 +2,7 @@
 
 The crontab is a file beside it, so that the machine's own stays untouched. Run as a program (`FOLDER STEP`)
 it makes a volume and stays at a step until it is killed; at `none` it goes through, at
-`slow COMMAND` that command takes its time.
+`slow COMMAND` that command takes its time, until `DiskMachine.let_go`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,16 @@ REQUEST = VolumeRequest(
 )
 WITHOUT_STOP = "none"
 SLOW = "slow "
+SLOW_COMMAND = """
+echo there >&$1
+eval "exec $1>&-"
+n=0
+while [ ! -e "$2" ] && [ $n -lt 5000 ]; do n=$((n+1)); sleep 0.02; done
+shift 2
+exec "$@"
+"""
+"""Says that it begins, to the file of that number; goes on when there is a file of that name."""
+SETTLES_WITHIN_S = 60.0
 TOOLS = ("fallocate", "mkfs.ext4", "mount", "umount", "losetup")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -78,14 +89,15 @@ class FileCron:
         self.after: dict[str, Callable[[], Awaitable[None]]] = {}
         """By command: what happens when it has done its work."""
         self.slow = ""
-        """A command that says when it begins, and takes its time."""
+        """A command that says when it begins, and goes on when there is the file `go`."""
 
     async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         if words[0] == "crontab":
             done = self._cron(words[1], given)
         elif words[0] == self.slow:
             out = os.dup(1)
-            slowly = ("sh", "-c", f'echo there >&{out}; exec {out}>&-; sleep 0.4; exec "$@"', "sh", *words)
+            go = str(self._crontab.with_name("go"))
+            slowly = ("sh", "-c", SLOW_COMMAND, "sh", str(out), go, *words)
             done = await self._run(*slowly, given=given, holding=[*holding, out])
         else:
             done = await self._run(*words, given=given, holding=holding)
@@ -136,7 +148,9 @@ class DiskMachine:
         for device in self.loops():
             subprocess.run(["losetup", "-d", device.split()[0]], capture_output=True, check=False)
 
-    def new_disk(self, *, rules: SpaceRules = RULES, run: Run | None = None) -> LinuxDisk:
+    def new_disk(
+        self, *, rules: SpaceRules = RULES, run: Run | None = None, settle_s: float = SETTLES_WITHIN_S
+    ) -> LinuxDisk:
         used = self.run if run is None else run
         crontab = CrontabMounts(used, lock_file=str(self.folder / "lock"), sudo=False)
         return LinuxDisk(
@@ -146,11 +160,26 @@ class DiskMachine:
             run=used,
             boots=crontab,
             on_step=self.faults,
-            settle_s=1.0,
+            settle_s=settle_s,
         )
 
+    def let_go(self) -> None:
+        """A slow command need not be slow any longer."""
+        (self.folder / "go").touch()
+
     def left(self) -> list[str]:
-        """All there is beyond its data disk: files, folders, mounts, loop devices, cron lines."""
+        """All there is beyond its data disk: files, folders, mounts, loop devices, cron lines.
+
+        The kernel lets go of a loop device a little after its mount, so these alone are looked at again.
+        """
+        deadline = time.monotonic() + SETTLES_WITHIN_S
+        while found := self._left():
+            if time.monotonic() > deadline or not all(line.startswith("/dev/loop") for line in found):
+                break
+            time.sleep(0.02)
+        return found
+
+    def _left(self) -> list[str]:
         places = [self.data, self.apps, self.folder / "srv"]
         files = {str(path) for place in places for path in place.rglob("*")}
         points = [point for point in self.mounts() if point != str(self.data)]
@@ -219,7 +248,7 @@ def node(folder: Path, step: str, *before: str) -> Iterator[subprocess.Popen[byt
 
 
 def _must(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PATH": PATH}, timeout=30)
+    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PATH": PATH}, timeout=120)
 
 
 async def _make(folder: Path, step: str) -> None:

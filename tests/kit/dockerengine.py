@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,9 +31,11 @@ from engineapi import EngineAnswerError, EngineApi
 SHARED_ENGINE = "TRIONODE_TEST_ENGINE"
 SHARED_ENGINE_LOG = "TRIONODE_TEST_ENGINE_LOG"
 NEEDED = "CONTAINER_ENGINE_NEEDED"
-START_WITHIN_S = 60.0
-STOP_WITHIN_S = 30.0
+START_WITHIN_S = 180.0
+STOP_WITHIN_S = 120.0
 LOG_TAIL_BYTES = 6_000
+SLOTS = 250
+"""So many engines have addresses of their own."""
 
 
 class EngineFailedError(Exception):
@@ -85,8 +88,15 @@ class DockerEngine:
         self._rules_before: list[str] | None = None
         number = int.from_bytes(hashlib.sha256(str(folder).encode()).digest()[:4])
         self.bridge = f"tt{number:08x}"
-        self._subnet = f"10.213.{number % 250}"
-        self._pool = f"10.214.{number % 250}.0/24"
+        self._slot = number % SLOTS
+
+    @property
+    def _subnet(self) -> str:
+        return f"10.213.{self._slot}"
+
+    @property
+    def _pool(self) -> str:
+        return f"10.214.{self._slot}.0/24"
 
     @property
     def at(self) -> TestEngine:
@@ -229,9 +239,19 @@ class DockerEngine:
         # Not by /sys, which in another network namespace still shows the first one.
         if self.bridge in {name for _, name in socket.if_nameindex()}:
             return
+        self._slot = self._free_slot()
         subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         subprocess.run(["ip", "addr", "add", f"{self._subnet}.1/24", "dev", self.bridge], check=True)
         subprocess.run(["ip", "link", "set", self.bridge, "up"], check=True)
+
+    def _free_slot(self) -> int:
+        # Another engine, or the machine itself, may have addresses there.
+        shown = subprocess.run(
+            ["ip", "-o", "-4", "address"], capture_output=True, text=True, check=True
+        ).stdout
+        taken = {int(found) for found in re.findall(r"\b10\.21[34]\.(\d+)\.", shown)}
+        after = ((self._slot + more) % SLOTS for more in range(SLOTS))
+        return next(slot for slot in after if slot not in taken)
 
     def _unmount(self) -> None:
         points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]

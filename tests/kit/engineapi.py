@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import http.client
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 API = "/v1.41"
-ANSWER_WITHIN_S = 60.0
+ANSWER_WITHIN_S = 120.0
+PING_WITHIN_S = 30.0
+STARTS_WITHIN_S = 60.0
 
 
 class EngineAnswerError(Exception):
@@ -101,7 +105,7 @@ class EngineApi(msgspec.Struct, frozen=True):
     def ping(self) -> bool:
         """Whether somebody answers."""
         try:
-            return self.raw("GET", "/_ping", timeout_s=5)[0] == 200
+            return self.raw("GET", "/_ping", timeout_s=PING_WITHIN_S)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
 
@@ -117,6 +121,18 @@ class EngineApi(msgspec.Struct, frozen=True):
     def inspect(self, container: str) -> dict[str, Any]:
         row: dict[str, Any] = self.call("GET", f"/containers/{quote(container)}/json")
         return row
+
+    def heeds_sigterm(self, container: str) -> None:
+        """Returns when its first process has got so far that it does something about SIGTERM.
+
+        Until then the kernel drops the signal: it is process 1 of its namespace.
+        """
+        status = Path(f"/proc/{self.inspect(container)['State']['Pid']}/status")
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while not _catches(status.read_text(), signal.SIGTERM):
+            if time.monotonic() > deadline:
+                raise EngineAnswerError(f"wait for {container}", 0, "its first process never heeds SIGTERM")
+            time.sleep(0.005)
 
     def networks(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.call("GET", "/networks")
@@ -215,6 +231,12 @@ class EngineApi(msgspec.Struct, frozen=True):
         except EngineAnswerError as error:
             if error.status != 404:
                 raise
+
+
+def _catches(status: str, number: int) -> bool:
+    """Whether /proc/PID/status names a handler for the signal."""
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def _auth(tag: str, credentials: tuple[str, str] | None) -> dict[str, str]:

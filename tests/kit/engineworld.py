@@ -6,8 +6,9 @@ registries, restarts, removals by somebody else.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,7 +17,6 @@ import trio
 from busyboximages import import_image
 from dockerengine import DockerEngine, TestEngine
 from imageregistry import TestRegistry
-from mongoserver import free_port
 
 from trionode.containers.docker.engine import open_docker
 from trionode.containers.engine import Engine, LogLine
@@ -32,6 +32,9 @@ KEEPER = "contract/keeper:1"
 OFFERED = "contract/offered:1"
 """Its place in the registry is `world.offered`."""
 NETWORK = f"fluxDockerNetwork_{APP}"
+WITHIN_S = 120.0
+PORTS = range(31_500, 31_600)
+"""Host ports for the contract: the kernel gives none of these to anybody who asks for any port."""
 
 
 def options(name: str = f"fluxweb_{APP}", **more: Any) -> CreateOptions:
@@ -69,6 +72,10 @@ class World(Protocol):
 
     async def write_more(self, name: str, text: str) -> None:
         """Have it write another line."""
+        ...
+
+    async def heeds(self, name: str) -> None:
+        """It runs, and ends by itself when it is asked to."""
         ...
 
     async def vanish(self, name: str) -> None:
@@ -118,6 +125,9 @@ class MemoryWorld:
     async def write_more(self, name: str, text: str) -> None:
         self.twin.say(name, text)
 
+    async def heeds(self, name: str) -> None:
+        """It does from its start."""
+
     async def vanish(self, name: str) -> None:
         self.twin.vanish(name)
 
@@ -149,21 +159,24 @@ class DockerWorld:
         return options(**_members(wanted) | {"command": ("sh", "-c", f"exit {exit_code}")})
 
     async def writing(self, wanted: CreateOptions, lines: Sequence[LogLine]) -> None:
-        # Streams are read by two threads of the engine: a moment between them keeps the order.
-        said = [f"echo '{line.text}'{' >&2' if line.stream == 'stderr' else ''}; sleep 0.1" for line in lines]
-        script = "; ".join(["rm -f /pipe; busybox mkfifo /pipe", *said, "while :; do cat /pipe; done"])
-        await self.engine.create(options(**_members(wanted) | {"command": ("sh", "-c", script)}))
+        await self.engine.create(wanted)
         await self.engine.start(wanted.name)
-        heard = 0
-        with trio.fail_after(20):
+        with trio.fail_after(WITHIN_S):
             async with self.engine.logs(wanted.name, follow=True) as told:
-                async for _ in told:
-                    heard += 1
-                    if heard == len(lines):
-                        break
+                for line in lines:
+                    # Streams are read by two threads of the engine: only what was heard keeps its place.
+                    await self._say(wanted.name, line.text, line.stream)
+                    await anext(told)
 
     async def write_more(self, name: str, text: str) -> None:
-        await self._call(self._api.exec, name, ["sh", "-c", f"echo '{text}' > /pipe"])
+        await self._say(name, text, "stdout")
+
+    async def _say(self, name: str, text: str, stream: str) -> None:
+        said = f"echo '{text}' > /proc/1/fd/{1 if stream == 'stdout' else 2}"
+        assert await self._call(self._api.exec, name, ["sh", "-c", said]) == (0, "")
+
+    async def heeds(self, name: str) -> None:
+        await self._call(self._api.heeds_sigterm, name)
 
     async def vanish(self, name: str) -> None:
         await self._call(self._api.remove, name)
@@ -181,7 +194,16 @@ class DockerWorld:
         await self._own.restart_async()
 
     def free_port(self) -> int:
-        return free_port("127.0.0.1")
+        for port in PORTS:
+            with (
+                socket.socket(type=socket.SOCK_STREAM) as tcp,
+                socket.socket(type=socket.SOCK_DGRAM) as udp,
+                suppress(OSError),
+            ):
+                tcp.bind(("0.0.0.0", port))
+                udp.bind(("0.0.0.0", port))
+                return port
+        raise AssertionError(f"all of {PORTS} are in use")
 
     async def _call(self, call: Any, *args: Any) -> Any:
         return await trio.to_thread.run_sync(call, *args)

@@ -21,7 +21,6 @@ import h11
 import httpx
 import msgspec
 import trio
-from mongoserver import free_port
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -255,21 +254,14 @@ class FakeRegistry:
 
     # --- the registry on a port
 
-    async def serve(
-        self, tls: ssl.SSLContext | None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Listens on `address` until cancelled."""
-        host, _, port = self.address.rpartition(":")
-        port_number = int(port)
-        if tls is not None:
-            secure = await trio.open_ssl_over_tcp_listeners(
-                port_number, tls, host=host, https_compatible=True
+    async def serve(self, listener: trio.SocketListener, tls: ssl.SSLContext | None) -> None:
+        """Answers until cancelled."""
+        if tls is None:
+            await trio.serve_listeners(self._connection, [listener])
+        else:
+            await trio.serve_listeners(
+                self._connection, [trio.SSLListener(listener, tls, https_compatible=True)]
             )
-            task_status.started()
-            await trio.serve_listeners(self._connection, secure)
-        listeners = await trio.open_tcp_listeners(port_number, host=host)
-        task_status.started()
-        await trio.serve_listeners(self._connection, listeners)
 
     async def _connection(self, stream: trio.abc.Stream) -> None:
         # The client went away, or is none.
@@ -342,9 +334,10 @@ async def fake_registry(
 ) -> AsyncIterator[FakeRegistry]:
     """A registry on a free loopback port for the length of a block."""
     scheme = "http" if tls is None else "https"
-    registry = FakeRegistry(f"{host}:{free_port(host) if port is None else port}", scheme=scheme)
+    (listener,) = await trio.open_tcp_listeners(port or 0, host=host)
+    registry = FakeRegistry(f"{host}:{listener.socket.getsockname()[1]}", scheme=scheme)
     async with trio.open_nursery() as nursery:
-        await nursery.start(registry.serve, tls)
+        nursery.start_soon(registry.serve, listener, tls)
         yield registry
         nursery.cancel_scope.cancel()
 

@@ -7,6 +7,7 @@ threads of its own, so that slow or stuck tests, trio or not, never hold it up.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -60,7 +61,7 @@ class Fault(msgspec.Struct, frozen=True):
 class FaultProxy:
     """A door to a server. All settings may be changed at any time, from any thread."""
 
-    def __init__(self, target: tuple[str, int], host: str = "127.7.0.1") -> None:
+    def __init__(self, target: tuple[str, int]) -> None:
         self.delay_s = 0.0
         """How long each call waits before it is handed on."""
         self.judge: Judge | None = None
@@ -73,7 +74,9 @@ class FaultProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._ended = threading.Event()
-        self.host, self.port = host, 0
+        # While it is down nobody else may get its port, so each process has an address of its own.
+        pid = os.getpid()
+        self.host, self.port = f"127.7.{1 + pid // 250 % 250}.{1 + pid % 250}", 0
         self.up()
 
     # What tests do to the network

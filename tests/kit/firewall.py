@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 
+TRIES = 50
 COUNTERS = re.compile(r" \[\d+:\d+\]$")
 
 
 def rules() -> list[str]:
     """Every chain and rule as `table line`, without counters; empty where iptables is missing."""
-    try:
-        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    except (FileNotFoundError, subprocess.CalledProcessError):
+    if os.geteuid() != 0 or shutil.which("iptables-save") is None:
         return []
     found = []
     table = ""
-    for line in saved.splitlines():
+    for line in _saved().splitlines():
         if line.startswith("*"):
             table = line[1:]
         elif line.startswith((":", "-A")):
             found.append(f"{table} {COUNTERS.sub('', line)}")
     return found
+
+
+def _saved() -> str:
+    # It may fail while another changes the rules; none at all would be a wrong answer.
+    for _ in range(TRIES):
+        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False)
+        if saved.returncode == 0:
+            return saved.stdout
+        time.sleep(0.1)
+    raise RuntimeError(f"iptables-save ended with {saved.returncode}: {saved.stderr}")
 
 
 def naming(lines: Iterable[str], words: Iterable[str]) -> list[str]:

@@ -22,9 +22,10 @@ from Crypto.Protocol.KDF import bcrypt
 from engineapi import EngineApi
 from mongoserver import free_port
 
-START_WITHIN_S = 30.0
-STOP_WITHIN_S = 10.0
+START_WITHIN_S = 120.0
+STOP_WITHIN_S = 60.0
 BCRYPT_COST = 4
+TRIES = 5
 
 
 def why_not() -> str | None:
@@ -82,23 +83,12 @@ def running_registry(
     users: Mapping[str, str] | None = None,
 ) -> Iterator[TestRegistry]:
     """A registry for the length of a block; with `users` (name -> password) it wants a login (Basic)."""
-    port = free_port(host) if port is None else port
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yml").write_text(_config(folder, host, port, users))
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log, cwd="/"
-        )
+    process, port = _started(folder, host, port, users)
     try:
-        _wait_until_open(process, host, port, folder / "log")
         yield TestRegistry(host, port, folder, process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
 
 
 @asynccontextmanager
@@ -135,15 +125,46 @@ def _config(folder: Path, host: str, port: int, users: Mapping[str, str] | None)
     return "\n".join(lines) + "\n"
 
 
-def _wait_until_open(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+def _started(
+    folder: Path, host: str, port: int | None, users: Mapping[str, str] | None
+) -> tuple[subprocess.Popen[bytes], int]:
+    """A registry that answers, and its port. A free port may be somebody else's a moment later."""
+    for chosen in [free_port(host) for _ in range(TRIES)] if port is None else [port]:
+        (folder / "config.yml").write_text(_config(folder, host, chosen, users))
+        with (folder / "log").open("ab") as log:
+            words = ["docker-registry", "serve", str(folder / "config.yml")]
+            process = subprocess.Popen(words, stdout=log, stderr=log, cwd="/")
+        try:
+            if _opens(process, host, chosen):
+                return process, chosen
+        except BaseException:
+            _end(process)
+            raise
+    raise dockerengine.EngineFailedError(
+        f"docker-registry ended by itself:\n{(folder / 'log').read_text(errors='replace')}"
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _opens(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Whether it comes to answer; False when it ended."""
     deadline = time.monotonic() + START_WITHIN_S
     while True:
-        assert process.poll() is None, f"docker-registry ended by itself:\n{log.read_text()}"
-        connection = http.client.HTTPConnection(host, port, timeout=2)
+        if process.poll() is not None:
+            return False
+        connection = http.client.HTTPConnection(host, port, timeout=10)
         try:
             connection.request("GET", "/v2/")
             if connection.getresponse().status in (200, 401):
-                return
+                return True
         except OSError as error:
             if time.monotonic() > deadline:
                 raise dockerengine.EngineFailedError(f"docker-registry does not answer: {error}") from error

@@ -1,7 +1,8 @@
 """What is left behind: the machine and the engine before and after, as lists that can be compared.
 
-Counts containers, networks, volumes, images if wanted, firewall rules, root's crontab, systemd mount units,
-and, beneath the watched folders, mounts, loop devices and (where asked) files.
+Counts containers, networks, volumes, images if wanted, firewall rules, and, of the watched folders, mounts,
+loop devices, lines of root's crontab, systemd mount units and (where asked) files: other tests, and nodes of
+other tests, work on the same machine at the same time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ OF_ENGINES = re.compile(
     r"|-A DOCKER[A-Z0-9-]* -j RETURN$"
 )
 """Chains, what leads to them, and the bridges of test engines: other engines come and go meanwhile."""
-SETTLES_WITHIN_S = 5.0
+SETTLES_WITHIN_S = 60.0
 UNITS = Path("/etc/systemd/system")
 
 
@@ -39,7 +40,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 def snapshot(
     api: EngineApi, *, folders: Sequence[Path] = (), files: Sequence[Path] = (), images: bool = False
 ) -> Snapshot:
-    """Looks. `folders`: where mounts and loop devices count; `files`: paths whose content counts."""
+    """Looks. `folders`: where mounts, and what makes them, count; `files`: paths whose content counts."""
     found = {
         "container": [f"{row['Names'][0]} {row['Id'][:12]}" for row in api.containers()],
         "network": [f"{row['Name']} {row['Id'][:12]}" for row in api.networks()],
@@ -47,8 +48,8 @@ def snapshot(
         "mount": list(_mounts(folders)),
         "loop device": list(_loops(folders)),
         "firewall rule": _rules(),
-        "crontab line": _crontab(),
-        "mount unit": [str(path) for path in sorted(UNITS.glob("**/*.mount"))],
+        "crontab line": [line for line in _crontab() if _names(line, folders)],
+        "mount unit": list(_units(folders)),
         "file": [line for path in files for line in _files(path)],
     }
     if images:
@@ -154,6 +155,21 @@ def _crontab() -> list[str]:
     except FileNotFoundError:
         return []
     return listed.stdout.splitlines() if listed.returncode == 0 else []
+
+
+def _names(text: str, folders: Sequence[Path]) -> bool:
+    """Whether a path beneath one of the folders is part of it."""
+    return any(f"{folder}/" in text for folder in folders)
+
+
+def _units(folders: Sequence[Path]) -> Iterable[str]:
+    for path in sorted(UNITS.glob("**/*.mount")):
+        try:
+            text = path.read_text(errors="replace")
+        except OSError:
+            continue  # it was taken away while we looked
+        if _names(text, folders):
+            yield str(path)
 
 
 def _files(path: Path) -> Iterable[str]:

@@ -57,7 +57,7 @@ class Opened:
 async def opened(lone: Databases, door: FaultProxy | None = None) -> AsyncIterator[Opened]:
     url = lone.url if door is None else lone.server.url_at(door.host, door.port)
     counters = Counters()
-    async with open_mongo(quick(url, lone.prefix, mongo_call_s=5.0), counters) as server:
+    async with open_mongo(quick(url, lone.prefix), counters) as server:
         both = Opened(server, counters)
         await both.events.open()
         await both.registry.open()
@@ -108,5 +108,5 @@ def left_in(lone: Databases, collection: str) -> list[dict[str, Any]]:
 
 
 async def findings(lone: Databases, where: str) -> list[Finding]:
-    report = await check_mongo(quick(lone.url, lone.prefix, mongo_call_s=5.0))
+    report = await check_mongo(quick(lone.url, lone.prefix))
     return [found for found in report.findings if found.where == where]

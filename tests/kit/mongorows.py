@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import trio
+from mongoserver import Databases
 
-from trionode.appstate.changes import PutEvent
+from trionode.appstate.changes import PutEvent, PutLocation
 from trionode.appstate.documents import EventRow, LocationRow, Signed, SignedCopy
 from trionode.appstate.facts import fact_of
 from trionode.config.tree import StoreSettings
+from trionode.store.mongo.connection import open_mongo
+from trionode.store.mongo.events import MongoStore
 from trionode.wire.jsjson import stringify
 
 AT_MS = 4_100_000_000_000
 """Far ahead: what has expired the server itself deletes, once a minute."""
+LEAST_PATIENCE_S = 0.5
 SIGNED = Signed(1, AT_MS, "04aa", "c2ln")
 
 
@@ -56,6 +61,17 @@ def signed_copy(name: str, ip: str = "1.2.3.4") -> SignedCopy:
 
 
 def quick(url: str, prefix: str, **values: Any) -> StoreSettings:
-    """Settings under which nothing is tried for long."""
-    wanted = {"mongo_call_s": 1.0, "mongo_connect_s": 1.0, "mongo_retry_s": 0.0, **values}
+    """Settings under which nothing is tried again. A server that is there is waited for: it may be busy."""
+    wanted = {"mongo_call_s": 60.0, "mongo_connect_s": 60.0, "mongo_retry_s": 0.0, **values}
     return StoreSettings(url=url, mongo_prefix=prefix, **wanted)
+
+
+async def impatience_s(mongo: Databases) -> float:
+    """So long a call takes only when the server is away: many times what a commit takes on this machine, as
+    busy as it is. For tests that wait until a call is given up."""
+    async with open_mongo(quick(mongo.url, f"{mongo.prefix}measure_")) as server:
+        store = MongoStore(server)
+        await store.commit([put(running("1.1.1.1"))])
+        before_s = trio.current_time()
+        await store.commit([put(running("2.2.2.2")), PutLocation(location(1))])
+        return max(LEAST_PATIENCE_S, 20 * (trio.current_time() - before_s))

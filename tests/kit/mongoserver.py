@@ -23,8 +23,9 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 REAL_SERVER = "TRIONODE_TEST_MONGO"
-START_WITHIN_S = 60.0
-STOP_WITHIN_S = 10.0
+START_WITHIN_S = 120.0
+STOP_WITHIN_S = 60.0
+TRIES = 5
 OPTIONS = "directConnection=true&heartbeatFrequencyMS=500"
 """SecantusDB says nothing of a new primary by itself, so a client has to look often."""
 
@@ -41,7 +42,7 @@ class TestServer(msgspec.Struct, frozen=True):
 
     def client(self) -> pymongo.MongoClient[dict[str, Any]]:
         """A plain client, as another program would use it."""
-        return pymongo.MongoClient(self.url, serverSelectionTimeoutMS=10_000)
+        return pymongo.MongoClient(self.url, serverSelectionTimeoutMS=60_000)
 
     def url_at(self, host: str, port: int) -> str:
         """The same server through another door (the fault proxy)."""
@@ -90,13 +91,9 @@ def running_server(
     need what it stored."""
     path = program()
     assert path is not None, "SecantusDB is missing: pip install -e '.[dev]'"
-    port = free_port(host) if port is None else port
-    command = [path, "--host", host, "--port", str(port), "--storage-path", storage]
-    command += ["--log-level", "ERROR", "--enable-test-commands", *more]
-    # Its working folder must not hold a configuration file of the developer.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    options = ["--storage-path", storage, "--log-level", "ERROR", "--enable-test-commands", *more]
+    process, port = _started([path, "--host", host, *options], host, port)
     try:
-        _wait_until_open(process, host, port)
         yield TestServer(host, port, f"mongodb://{host}:{port}/?{OPTIONS}"), process
     finally:
         if kept:
@@ -110,16 +107,35 @@ def running_server(
             process.wait()
 
 
-def _wait_until_open(process: subprocess.Popen[bytes], host: str, port: int) -> None:
+def _started(command: list[str], host: str, port: int | None) -> tuple[subprocess.Popen[bytes], int]:
+    """A server that listens, and its port. A free port may be somebody else's a moment later."""
+    for chosen in [free_port(host) for _ in range(TRIES)] if port is None else [port]:
+        # Its working folder must not hold a configuration file of the developer.
+        process = subprocess.Popen(
+            [*command, "--port", str(chosen)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        try:
+            if _opens(process, host, chosen):
+                return process, chosen
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    raise AssertionError("SecantusDB ended by itself")
+
+
+def _opens(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Whether it comes to listen; False when it ended."""
     deadline = time.monotonic() + START_WITHIN_S
     while time.monotonic() < deadline:
-        assert process.poll() is None, "SecantusDB ended by itself"
+        if process.poll() is not None:
+            return False
         try:
-            socket.create_connection((host, port), 1).close()
+            socket.create_connection((host, port), 10).close()
         except OSError:
             time.sleep(0.05)
         else:
-            return
+            return True
     raise AssertionError(f"SecantusDB did not open {host}:{port} within {START_WITHIN_S:.0f} s")
 
 

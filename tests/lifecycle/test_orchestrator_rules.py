@@ -299,7 +299,7 @@ class OrchestratorMachine(RuleBasedStateMachine):
 
 
 OrchestratorMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
-TestOrchestratorMachine = pytest.mark.timeout(300)(OrchestratorMachine.TestCase)
+TestOrchestratorMachine = pytest.mark.timeout(900)(OrchestratorMachine.TestCase)
 
 
 def test_the_table_has_the_edges_of_the_specification_and_no_others() -> None:

@@ -96,6 +96,6 @@ async def test_a_source_with_bad_manners_is_given_up(
     reader = Reader(HttpSource(), Counters())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, serve, listeners))
-        with trio.fail_after(10), pytest.raises(SourceError):
+        with trio.fail_after(90), pytest.raises(SourceError):
             await reader.long(HOST, port, NODES_PATH, read_nodes, limit_s=0.5, limit_bytes=LIMIT_BYTES)
         nursery.cancel_scope.cancel()

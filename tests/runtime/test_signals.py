@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -29,6 +30,8 @@ class Service:
         try:
             await trio.sleep_forever()
         finally:
+            if self.stop_s:
+                print(self.name, "stopping", flush=True)
             with trio.CancelScope(shield=True):
                 await trio.sleep(self.stop_s)
             print(self.name, "stopped", flush=True)
@@ -60,6 +63,9 @@ sys.exit(code)
 """
 
 
+ENDS_WITHIN_S = 120
+
+
 class Recorder:
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -86,7 +92,7 @@ async def test_first_stops_second_cuts_short() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             recorder.called = trio.Event()
             os.kill(os.getpid(), number)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await recorder.called.wait()
         nursery.cancel_scope.cancel()
     assert recorder.calls == ["stop SIGTERM", "cut short second SIGINT", "cut short second SIGTERM"]
@@ -101,15 +107,19 @@ def test_hard_exit_ends_the_process_unless_disarmed(capfd: pytest.CaptureFixture
     guard = HardExit(end)  # type: ignore[arg-type]  # a real one never returns
     guard.arm(30, "never seen")
     guard.arm(0.01, "still running")
-    for _ in range(500):
+    for _ in range(6000):
         if ended:
             break
         time.sleep(0.01)
     assert ended == [EXIT_CUT_SHORT]
     assert "trionode: still running - " in capfd.readouterr().err
-    guard.arm(0.05, "disarmed")
+    others = set(threading.enumerate())
+    guard.arm(60, "disarmed")
+    (timer,) = (one for one in set(threading.enumerate()) - others if isinstance(one, threading.Timer))
     guard.disarm()
-    time.sleep(0.1)
+    # A timer that was called off ends at once, and has ended nothing.
+    timer.join(30)
+    assert not timer.is_alive()
     assert ended == [EXIT_CUT_SHORT]
 
 
@@ -127,17 +137,19 @@ def start(grace_s: float, stop_s: float) -> subprocess.Popen[str]:
 def test_process_stops_in_order_with_code_zero() -> None:
     with start(grace_s=10, stop_s=0.1) as process:
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (0, "b stopped\na stopped\n"), err
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
+    assert (process.returncode, out) == (0, "b stopping\nb stopped\na stopped\n"), err
 
 
 @pytest.mark.process
 def test_process_cut_short_by_a_second_signal() -> None:
-    with start(grace_s=60, stop_s=0.6) as process:
+    with start(grace_s=60, stop_s=1) as process:
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        # The kernel keeps one signal of a kind: the second must not come before the first was heard.
+        assert process.stdout is not None
+        assert process.stdout.readline() == "b stopping\n"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == EXIT_CUT_SHORT
     assert out == "a stopped\nb stopped\n", "b was still busy when a was cancelled"
     assert err.strip().splitlines()[-1].startswith("trionode: stopped at once: second SIGINT - ")
@@ -148,10 +160,10 @@ def test_process_with_a_service_that_never_stops_ends_hard() -> None:
     with start(grace_s=0.2, stop_s=3600) as process:
         begin = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
-    # Grace and HARD_EXIT_S; the wide bound only says that it is neither an hour nor for ever.
-    assert 1.1 < time.monotonic() - begin < 15
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
+    # Grace and HARD_EXIT_S; that it ends at all says that it is neither an hour nor for ever.
+    assert time.monotonic() - begin > 1.1
     assert process.returncode == EXIT_CUT_SHORT
-    assert out == "a stopped\n"
+    assert out == "b stopping\na stopped\n"
     assert "the grace of an orderly stop is over" in err
     assert "trionode: still running 1.2 s after SIGTERM" in err

@@ -70,7 +70,7 @@ def test_same_seed_same_trace_whatever_the_hash_seed() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=110,
+            timeout=290,
         ).stdout
         for hash_seed in ("1", "4711")
     }

@@ -47,9 +47,10 @@ def test_same_seed_same_trace_whatever_the_hash_seed() -> None:
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
-            check=True,
-            timeout=110,
+            check=False,
+            timeout=550,
         )
+        assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     assert outputs[0].count("\n") == 2
     assert all(len(line.split()[-1]) == 64 for line in outputs[0].splitlines())

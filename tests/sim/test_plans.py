@@ -131,7 +131,7 @@ def test_a_failure_names_the_seed_and_the_replay_command(monkeypatch: pytest.Mon
 
 
 @pytest.mark.process
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_seeds_run_side_by_side_and_each_is_told() -> None:
     outcomes = sorted(run_seeds([2, 3, 4], 2), key=lambda outcome: outcome.seed)
     assert [outcome.seed for outcome in outcomes] == [2, 3, 4]
@@ -139,7 +139,7 @@ def test_seeds_run_side_by_side_and_each_is_told() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_process_that_dies_costs_only_the_run_it_was_at() -> None:
     outcomes = []
     for outcome in run_seeds([2, 3, 4, 5], 2):

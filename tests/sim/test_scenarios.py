@@ -35,7 +35,7 @@ def test_acceptance_suite_with_the_times_of_the_real_network(name: str) -> None:
     assert report.nodes == SCENARIOS[name].plan.nodes
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_one_hour_of_a_hundred_nodes() -> None:
     report = run_scenario(scenario_named("hour"), seed=20)
     assert report.nodes == 100

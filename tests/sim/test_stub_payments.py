@@ -52,7 +52,7 @@ def test_heights_and_numbers_agree(seed: int, count: int, first: int, length: in
 
 @pytest.mark.trio
 async def test_two_million_blocks_cost_nothing_until_read() -> None:
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     chain = VirtualChain(height=TIP, seeded=SeededPayments(1, 60_000, last_height=TIP))
     rpc = chain.rpc_for("1.2.3.4")
     txids = await rpc.call("getaddresstxids", [{**ALL, "start": 694_000, "end": TIP}])
@@ -61,7 +61,7 @@ async def test_two_million_blocks_cost_nothing_until_read() -> None:
     block = await rpc.call("getblock", [str(found["height"]), 2])
     assert found["txid"] in [transaction["txid"] for transaction in block["tx"]]
     assert block["hash"] == found["blockhash"]
-    assert time.perf_counter() - began_s < 20, "tens of seconds would mean that blocks are walked"
+    assert time.process_time() - began_s < 20, "tens of seconds would mean that blocks are walked"
 
 
 @pytest.mark.trio
@@ -153,7 +153,7 @@ async def test_over_http_and_by_control() -> None:
                 data = b"".join([chunk async for chunk in stream])
             return int(data.split()[1]), data.partition(b"\r\n\r\n")[2]
 
-        with HttpRpc("127.0.0.1", ports.daemon, "u", "p", timeout_s=5) as rpc:
+        with HttpRpc("127.0.0.1", ports.daemon, "u", "p", timeout_s=60) as rpc:
             query: dict[str, Any] = {**ALL, "start": 694_000, "end": TIP}
             txids = await rpc.call("getaddresstxids", [query])
             found = await rpc.batch([("getrawtransaction", [txid, 1]) for txid in txids])

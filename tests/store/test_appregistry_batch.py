@@ -162,7 +162,7 @@ async def test_inline_judges_let_others_go_on(autojump_clock: Any) -> None:
 
 
 async def in_processes(judges: ProcessJudges, groups: Sequence[NameGroup]) -> list[list[Judged]]:
-    with trio.fail_after(60):
+    with trio.fail_after(250):
         return await judges.judge(groups, BatchRules(HEIGHT))
 
 
@@ -211,7 +211,7 @@ async def test_idle_processes_end_and_come_back() -> None:
         nursery.start_soon(judges.run)
         await trio.testing.wait_all_tasks_blocked()
         await in_processes(judges, groups)
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while judges.process_ids:  # noqa: ASYNC110 - their end is told to nobody
                 await trio.sleep(0.02)
         assert len(await in_processes(judges, groups)) == SMALL_BATCH + 1

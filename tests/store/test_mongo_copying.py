@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import faultproxy
@@ -23,7 +24,7 @@ from trionode.config.tree import StoreSettings
 from trionode.store.copying import MARKER, Side
 from trionode.store.open import open_stores
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -88,11 +89,12 @@ def test_killed_in_the_middle_and_started_again(
             mongo.prefix,
         ]
         for _ in range(4):
-            proxy.judge = None
-            child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            kill = Fault(cut="after", then=lambda pid=child.pid: os.kill(pid, signal.SIGKILL))  # type: ignore[misc]
+            pids: SimpleQueue[int] = SimpleQueue()
+            kill = Fault(cut="after", then=lambda pids=pids: os.kill(pids.get(), signal.SIGKILL))  # type: ignore[misc]
             proxy.spoil(kill, name="insert", nth=2 if deaths == 0 else 1)
-            if child.wait(60) == exitcodes.OK:
+            child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            pids.put(child.pid)
+            if child.wait(120) == exitcodes.OK:
                 break
             deaths += 1
             assert child.returncode == -signal.SIGKILL

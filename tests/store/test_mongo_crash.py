@@ -27,7 +27,7 @@ from trionode.store.copying import Side
 from trionode.store.mongo import journal
 from trionode.store.open import open_stores
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 CHILD = Path(__file__).with_name("mongo_crash_child.py")
 

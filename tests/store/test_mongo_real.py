@@ -24,7 +24,7 @@ from trionode.store.open import open_stores
 pytestmark = [
     pytest.mark.trio,
     pytest.mark.process,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         mongoserver.REAL_SERVER not in os.environ,
         reason=f"needs a real MongoDB: test-infra/mongodb/run, or {mongoserver.REAL_SERVER}",

@@ -27,10 +27,10 @@ def test_depth_limit_is_exact(opening: str, closing: str) -> None:
     ["[" * 3_000_000, '{"a":' * 600_000, "[" * 201 + "]" * 201, '"' + "[" * 600, "[{" * 150 + "}]" * 149],
 )
 def test_bombs_are_refused_quickly(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(WireError):
         parse(text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_many_brackets_side_by_side_are_no_depth() -> None:
@@ -45,10 +45,10 @@ def test_brackets_inside_strings_are_no_depth() -> None:
 
 def test_unclosed_strings_with_many_escapes_take_linear_time() -> None:
     text = "[" * 400 + '"' + '\\"[' * 200_000
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(WireError):
         parse(text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_huge_whole_numbers_become_doubles() -> None:

@@ -32,7 +32,7 @@ from trionode.devnet.processes import child_process, module_command
 from trionode.runtime.clock import SystemClock
 from trionode.wire.keys import NodeKey
 
-pytestmark = [pytest.mark.trio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.trio, pytest.mark.timeout(900)]
 
 OFFSET = 110
 SERVICES_IP = f"127.{OFFSET}.255.2"

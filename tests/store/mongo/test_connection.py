@@ -191,7 +191,7 @@ async def test_a_full_disk_is_told_at_once_and_waited_for(
     mongo: Databases, proxy: FaultProxy, way: str
 ) -> None:
     _, after = outcomes()
-    async with opened(mongo, way, proxy, mongo_call_s=5.0, mongo_retry_s=60.0) as (server, store):
+    async with opened(mongo, way, proxy, mongo_retry_s=60.0) as (server, store):
         await store.commit(first())
         lost = trio.Event()
         server.watch(lambda is_connected: None if is_connected else lost.set())
@@ -213,7 +213,7 @@ async def test_a_full_disk_is_told_at_once_and_waited_for(
 async def test_a_full_disk_is_an_error_after_a_while_and_leaves_what_was(
     mongo: Databases, proxy: FaultProxy, way: str
 ) -> None:
-    async with opened(mongo, way, proxy, mongo_call_s=5.0) as (server, store):
+    async with opened(mongo, way, proxy) as (server, store):
         await store.commit(first())
         before = await rows_of(store)
         proxy.spoil(Fault(answer=DISK_FULL), nth=1, times=FOREVER)

@@ -31,7 +31,7 @@ def locked_server(tmp_path: Path) -> Iterator[TestServer]:
         yield server
 
 
-async def count(url: str, call_s: float = 5.0) -> int:
+async def count(url: str, call_s: float = 60.0) -> int:
     async with open_mongo(quick(url, "c_", mongo_call_s=call_s)) as server:
         assert "node" not in server.label
         store = MongoStore(server)
@@ -59,7 +59,7 @@ async def test_a_replica_set_by_its_name(mongo_server: TestServer, mongo: Databa
     place = f"mongodb://{mongo_server.host}:{mongo_server.port}/?heartbeatFrequencyMS=500&replicaSet="
     with mongo_server.client() as client:
         name = client.admin.command("hello")["setName"]
-    async with open_mongo(quick(place + name, mongo.prefix, mongo_call_s=5.0)) as server:
+    async with open_mongo(quick(place + name, mongo.prefix)) as server:
         assert server.has_transactions
         await MongoStore(server).commit([put(running())])
     with pytest.raises(StoreError, match="other"):

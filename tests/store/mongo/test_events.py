@@ -35,7 +35,7 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=Datetim
 
 
 def opened(mongo: Databases) -> Any:
-    return open_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0, mongo_retry_s=20.0))
+    return open_mongo(quick(mongo.url, mongo.prefix, mongo_retry_s=60.0))
 
 
 def raw(client: Any, mongo: Databases, name: str = "globalzelapps") -> Database[dict[str, Any]]:
@@ -215,7 +215,7 @@ async def test_documents_no_page_comes_to_are_counted_and_told(mongo: Databases)
             assert server.counters["store.mongo.unreadable_documents"] == 6
         await registry.open()
         assert server.counters["store.mongo.unreadable_documents"] == 8
-    report = await check_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0))
+    report = await check_mongo(quick(mongo.url, mongo.prefix))
     told = {found.where: found.count for found in report.findings if "no node can have" in found.what}
     assert told == {
         "globalzelapps.appstateevents": 3,

@@ -29,7 +29,7 @@ def indexes(database: Database[dict[str, Any]], name: str) -> dict[str, dict[str
 
 
 async def start(mongo: Databases) -> None:
-    async with open_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0)) as server:
+    async with open_mongo(quick(mongo.url, mongo.prefix)) as server:
         await MongoStore(server).open()
 
 
@@ -82,7 +82,7 @@ async def test_of_duplicates_the_newest_stays(mongo: Databases) -> None:
         events = client[f"{mongo.prefix}globalzelapps"][EVENTS]
         for at_ms in (AT_MS, AT_MS + 2, AT_MS + 1):
             events.insert_one({**key, "broadcastedAt": date(at_ms), "expireAt": date(AT_MS * 2)})
-    async with open_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0)) as server:
+    async with open_mongo(quick(mongo.url, mongo.prefix)) as server:
         store = MongoStore(server)
         await store.open()
         (kept,) = await store.events_for()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 from faultproxy import FaultProxy, fault_proxy
-from mongorows import AT_MS, quick
+from mongorows import AT_MS, impatience_s, quick
 from mongoserver import Databases
 from rig import running_log
 
@@ -35,7 +35,12 @@ def proxy(mongo: Databases) -> Iterator[FaultProxy]:
 async def test_messages_of_an_outage_are_told_when_they_are_stored(
     mongo: Databases, proxy: FaultProxy
 ) -> None:
-    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_retry_s=60.0)
+    settings = quick(
+        mongo.server.url_at(proxy.host, proxy.port),
+        mongo.prefix,
+        mongo_call_s=await impatience_s(mongo),
+        mongo_retry_s=120.0,
+    )
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()
@@ -60,7 +65,12 @@ async def test_messages_of_an_outage_are_told_when_they_are_stored(
 async def test_a_log_that_gave_up_starts_again_from_what_is_stored(
     mongo: Databases, proxy: FaultProxy
 ) -> None:
-    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_retry_s=0.3)
+    settings = quick(
+        mongo.server.url_at(proxy.host, proxy.port),
+        mongo.prefix,
+        mongo_call_s=await impatience_s(mongo),
+        mongo_retry_s=0.3,
+    )
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()
@@ -80,7 +90,7 @@ async def test_a_log_that_gave_up_starts_again_from_what_is_stored(
 
 
 async def test_a_slow_server_is_waited_for(mongo: Databases, proxy: FaultProxy) -> None:
-    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_call_s=3.0)
+    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix)
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()

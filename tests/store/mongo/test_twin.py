@@ -74,7 +74,7 @@ async def opened(kind: str, mongo: Databases, folder: Path) -> AsyncIterator[Sto
         async with open_sqlite(folder / "log.sqlite") as store:
             yield store
         return
-    async with open_mongo(quick(mongo.url, mongo.prefix, mongo_call_s=20.0)) as server:
+    async with open_mongo(quick(mongo.url, mongo.prefix)) as server:
         server.has_transactions = server.has_transactions and kind == "mongo"
         mongo_store = MongoStore(server)
         await mongo_store.open()
