@@ -7,7 +7,7 @@ import trio
 import trio.testing
 from fakeactions import FakeActions
 
-from trionode.config.tree import MonitorSettings, ResourceSettings
+from trionode.config.tree import BootSettings, MonitorSettings, ResourceSettings
 from trionode.containers.monitors.hardware import HardwareWatch
 from trionode.errors import ChainError
 from trionode.lifecycle.limits import Machine, Need
@@ -36,10 +36,11 @@ class Room:
         return [Need("new", 200, 2, 4_000, 10), Need("old", 100, 2, 4_000, 10)]
 
 
-def watch(room: Room, actions: FakeActions, gate: Gate) -> HardwareWatch:
+def watch(room: Room, actions: FakeActions, gate: Gate, boot: BootSettings | None = None) -> HardwareWatch:
     return HardwareWatch(
         MonitorSettings(),
         ResourceSettings(),
+        boot or BootSettings(),
         room=room,
         actions=actions,
         boot_settled=gate,
@@ -83,10 +84,23 @@ async def test_nothing_is_judged_before_the_boot_decision(
     actions, gate = FakeActions(), Gate()
     async with trio.open_nursery() as nursery:
         await nursery.start(watch(Room(SMALL), actions, gate).run)
-        await trio.sleep(10)
+        await trio.sleep(60)
         assert actions.removed == []
         gate.open()
         await trio.sleep(10)
+        assert [removal.app for removal in actions.removed] == ["new"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_the_first_look_follows_the_boot_schedule(autojump_clock: trio.testing.MockClock) -> None:
+    boot = BootSettings(hardware_delay_s=300, delay_factor=0.1)
+    actions = FakeActions()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch(Room(SMALL), actions, Gate(is_open=True), boot).run)
+        await trio.sleep(29)
+        assert actions.removed == []
+        await trio.sleep(2)
         assert [removal.app for removal in actions.removed] == ["new"]
         nursery.cancel_scope.cancel()
 

@@ -45,6 +45,7 @@ class MonitorParts:
     operations: Operations
     stops: OperatorStops
     engine: Engine
+    host: Starter
     disk: Disk
     volumes: Volumes
     images: Digests
@@ -70,6 +71,7 @@ class Monitoring:
             apps=hosted,
             electorate=parts.electorate,
             engine=parts.engine,
+            host=parts.host,
             disk=parts.disk,
             volumes=parts.volumes,
             operations=parts.operations,
@@ -114,6 +116,7 @@ class Monitoring:
         hardware = HardwareWatch(
             settings.monitors,
             settings.resources,
+            settings.boot,
             room=hosted,
             actions=actions,
             boot_settled=parts.boot_settled,

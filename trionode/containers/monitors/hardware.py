@@ -1,9 +1,9 @@
 """Gives apps up that this machine has no room for any more (docs/spec/lifecycle.md §19, hardware validation).
 
 A machine may shrink: memory taken out, a smaller disk, another tariff. The apps installed first stay. Looked
-at when the boot decision is carried out and then every `monitors.hardware_interval_s`; a benchmark that
-does not answer, or a disk it does not know, is no reason to remove anything. The present plan judges by the
-machine as it was at the last look.
+at `boot.hardware_delay_s` after the start, but not before the boot decision is carried out, and then every
+`monitors.hardware_interval_s`; a benchmark that does not answer, or a disk it does not know, is no reason to
+remove anything. The present plan judges by the machine as it was at the last look.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Protocol
 
 import trio
 
-from trionode.config.tree import MonitorSettings, ResourceSettings
+from trionode.config.tree import BootSettings, MonitorSettings, ResourceSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.planned import PlannedAction
 from trionode.errors import TrionodeError
 from trionode.lifecycle.limits import Machine, Need, apps_without_room
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
@@ -52,12 +53,14 @@ class HardwareWatch:
         self,
         monitors: MonitorSettings,
         resources: ResourceSettings,
+        boot: BootSettings,
         *,
         room: Room,
         actions: AppActions,
         boot_settled: Gate,
         counters: Counters,
     ) -> None:
+        self._first_s = boot.hardware_delay_s * boot.delay_factor
         self._interval_s = monitors.hardware_interval_s
         self._spacing_s = monitors.hardware_removal_spacing_s
         self._resources = resources
@@ -71,6 +74,7 @@ class HardwareWatch:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look now and then until cancelled."""
         task_status.started()
+        await trio.sleep(self._first_s)
         await self._boot_settled.wait()
         while True:
             try:
