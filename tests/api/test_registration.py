@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
+from hostedapps import HostedApps
 
 from trionode.devnet.registering import specification
 from trionode.registry.formats import format_spec
 from trionode.registry.messages import read_app_message, signed_text
 from trionode.registry.rows import CurrentSpec, TemporaryRow
+from trionode.sim.sealing import seal_spec
 from trionode.wire.jsjson import stringify
 
 pytestmark = pytest.mark.trio
@@ -168,3 +173,91 @@ async def test_the_version_changes_only_to_the_latest(autojump_clock: Any, netwo
     body = signed(network, older, "fluxappupdate")
     answer = await network.post("/apps/appupdate", body, **network.auth)
     assert "not to 6" in answer["data"]["message"]
+
+
+# ---- encrypted specifications, and images ---------------------------------------------------------------
+
+
+@pytest.fixture
+def secure(network: Any) -> Any:
+    """The same node with an engine, which opens what it was told."""
+    network.apps = HostedApps(network.clock, network.bus)
+    network.context = replace(network.context, containers=network.apps)
+    network.build()
+    return network
+
+
+def sealed(node: Any, clear: dict[str, Any]) -> dict[str, Any]:
+    node.apps.specs.inside[clear["name"]] = clear["compose"]
+    return seal_spec(clear, random.Random(3))
+
+
+async def test_a_node_that_opens_nothing_takes_no_encrypted_app(autojump_clock: Any, network: Any) -> None:
+    spec = seal_spec(specification("shop", network.person.address), random.Random(3))
+    for path, body in (
+        ("/apps/appregister", signed(network, spec)),
+        ("/apps/verifyappregistrationspecifications", spec),
+    ):
+        answer = await network.post(path, body, **network.auth)
+        assert "send this one to an Arcane node" in answer["data"]["message"]
+    assert network.peers.sent == []
+
+
+async def test_a_secure_node_judges_what_is_inside_and_sends_it_closed(
+    autojump_clock: Any, secure: Any
+) -> None:
+    spec = sealed(secure, specification("shop", secure.person.address))
+    verified = await secure.post("/apps/verifyappregistrationspecifications", spec)
+    assert verified["data"] == spec
+    assert (await secure.post("/apps/appregister", signed(secure, spec), **secure.auth))[
+        "status"
+    ] == "success"
+    assert secure.peers.sent[0]["appSpecifications"] == spec
+    assert (spec["compose"], spec["contacts"]) == ([], [])
+
+
+async def test_rules_hold_inside_of_encrypted_apps_too(autojump_clock: Any, secure: Any) -> None:
+    clear = specification("shop", secure.person.address)
+    spec = sealed(secure, {**clear, "compose": [{**clear["compose"][0], "name": "zelweb"}]})
+    answer = await secure.post("/apps/appregister", signed(secure, spec), **secure.auth)
+    assert answer["status"] == "error"
+    assert answer["data"]["name"] == "COMPONENT_PREFIX_ZEL"
+    secure.apps.specs.inside.clear()
+    answer = await secure.post("/apps/appregister", signed(secure, spec), **secure.auth)
+    assert "POST /apps/getpublickey" in answer["data"]["message"]
+    assert secure.peers.sent == []
+
+
+async def test_updates_of_encrypted_apps_are_compared_in_clear(autojump_clock: Any, secure: Any) -> None:
+    clear = specification("shop", secure.person.address)
+    await register(secure, sealed(secure, clear))
+    larger = sealed(secure, {**clear, "instances": 5})
+    answer = await secure.post("/apps/appupdate", signed(secure, larger, "fluxappupdate"), **secure.auth)
+    assert answer["status"] == "success", answer
+
+
+async def test_images_are_looked_up_before_an_app_is_sent(autojump_clock: Any, secure: Any) -> None:
+    spec = specification("shop", secure.person.address)
+    secure.apps.new_images.refused[spec["compose"][0]["repotag"]] = "there is no such image."
+    for path, body in (
+        ("/apps/appregister", signed(secure, spec)),
+        ("/apps/verifyappregistrationspecifications", spec),
+    ):
+        answer = await secure.post(path, body, **secure.auth)
+        assert answer["data"]["message"] == "there is no such image."
+    assert secure.peers.sent == []
+
+
+async def test_the_key_to_encrypt_with(autojump_clock: Any, network: Any) -> None:
+    body = {"owner": network.person.address, "name": "shop"}
+    refused = await network.post("/apps/getpublickey", body, **network.auth)
+    assert "ask an Arcane node" in refused["data"]["message"]
+    network.bench.answers["getpublickey"] = '{"status":"ok","publicKey":"MIIB"}'
+    assert (await network.post("/apps/getpublickey", body, **network.auth))["data"] == "MIIB"
+    method, (question,), fresh = network.bench.calls[-1]
+    asked = {"fluxID": body["owner"], "appName": "shop", "blockHeight": network.chain.height}
+    assert (method, msgspec.json.decode(question), fresh) == ("getpublickey", asked, True)
+    assert await network.post("/apps/getpublickey", body) == network.refusal
+    for incomplete in ({"name": "shop"}, {**body, "owner": 5}):
+        answer = await network.post("/apps/getpublickey", incomplete, **network.auth)
+        assert "are needed" in answer["data"]["message"]

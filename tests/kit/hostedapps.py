@@ -180,12 +180,26 @@ class FakeSpecs:
 
     def __init__(self) -> None:
         self.inside: dict[str, list[dict[str, Any]]] = {}
+        self.can_open = True
 
     async def opened(self, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if not spec.get("enterprise"):
             return spec
         compose = self.inside.get(spec["name"])
         return None if compose is None else {**spec, "compose": compose}
+
+
+class FakeNewImages:
+    """`NewImagesPort`: a sentence per image that it refuses."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+
+    async def problem(self, spec: Mapping[str, Any]) -> str | None:
+        return next(
+            (self.refused[part["repotag"]] for part in spec["compose"] if part["repotag"] in self.refused),
+            None,
+        )
 
 
 class FakeNode:
@@ -226,6 +240,7 @@ class HostedApps:
         self.health = FakeHealth()
         self.lists = FakeLists()
         self.specs = FakeSpecs()
+        self.new_images = FakeNewImages()
         self.tampering = TamperingLog(store, bus, Counters(), clock)
         self.node = FakeNode()
         self.spawning = FakeSpawning()

@@ -110,8 +110,21 @@ class NewsPort(Protocol):
 class SpecsPort(Protocol):
     """Opens encrypted specifications, where this node can (`containers.monitors.hosted.KnownSpecs`)."""
 
+    @property
+    def can_open(self) -> bool:
+        """Whether this node opens any."""
+        ...
+
     async def opened(self, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """With `hash` and `height` as given, everything in clear; None when that cannot be done."""
+        ...
+
+
+class NewImagesPort(Protocol):
+    """What image registries and block lists say of a new specification (`containers.images.newspecs`)."""
+
+    async def problem(self, spec: Mapping[str, Any]) -> str | None:
+        """Why it may not be registered, in a sentence."""
         ...
 
 
@@ -175,6 +188,8 @@ class ContainersPort(Protocol):
     def stops(self) -> StopsPort: ...
     @property
     def lists(self) -> ListsPort: ...
+    @property
+    def new_images(self) -> NewImagesPort: ...
     @property
     def tampering(self) -> TamperingPort: ...
     @property

@@ -1,8 +1,8 @@
 """What is asked of our own users' registrations and updates (docs/spec/registry.md §10).
 
 The rules of the network come first, in its order; then those that only the node one talks to asks for.
-Every refusal is one sentence. Enterprise specifications are taken as they are: this node cannot open
-them, and says so instead of judging what it cannot see.
+Every refusal is one sentence. Encrypted specifications are judged by what a secure node finds in them, and
+travel closed; a node that cannot open them says so instead of judging what it cannot see.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import msgspec
 
 from trionode.api.answers import ApiFailure
 from trionode.api.call import Call
@@ -20,7 +22,6 @@ from trionode.registry.images import BlockLists, find_block
 from trionode.registry.messages import AppMessage, app_message
 from trionode.registry.names import name_conflict
 from trionode.registry.reasons import Rejected
-from trionode.registry.rows import CurrentSpec
 from trionode.registry.signatures import check_registration, check_update
 from trionode.registry.validation import validate
 from trionode.wire.jsjson import is_number, truthy
@@ -55,18 +56,24 @@ def formatted(body: Mapping[str, Any]) -> Spec:
 
 async def checked_registration(call: Call, raw: Mapping[str, Any]) -> Spec:
     """The canonical form of a specification that may be registered now. Raises ApiFailure."""
-    spec = formatted(raw)
-    _check_rules(call, spec)
+    spec, _ = await _judged(call, formatted(raw))
     found = await find_current(call, str(spec["name"]))
     with refused():
         name_conflict(str(spec["name"]), found, constants=call.context.registry.constants)
     return spec
 
 
-async def checked_update(call: Call, raw: Mapping[str, Any]) -> tuple[Spec, CurrentSpec]:
-    """The same for an update, and what it updates. Raises ApiFailure."""
-    spec = formatted(raw)
-    _check_rules(call, spec)
+class CheckedUpdate(msgspec.Struct, frozen=True):
+    """An update in its canonical form, and the same with everything in clear; likewise what it updates."""
+
+    spec: Spec
+    clear: Spec
+    previous: Spec
+
+
+async def checked_update(call: Call, raw: Mapping[str, Any]) -> CheckedUpdate:
+    """The same for an update. Raises ApiFailure."""
+    spec, clear = await _judged(call, formatted(raw))
     found = await find_current(call, str(spec["name"]))
     if found is None:
         raise ApiFailure(f"There is no app {spec['name']!r} to update: register it, or check the name")
@@ -77,10 +84,11 @@ async def checked_update(call: Call, raw: Mapping[str, Any]) -> tuple[Spec, Curr
             f"An update may keep specification version {previous['version']} or change to {latest}, "
             f"not to {spec['version']}"
         )
-    if not is_sealed(spec) and not is_sealed(previous):
+    before = await _opened(call, previous, found.height)
+    if before is not None:
         with refused():
-            check_update_compatible(spec, previous)
-    return spec, found
+            check_update_compatible(clear, before)
+    return CheckedUpdate(spec, clear, before or previous)
 
 
 def is_sealed(spec: Spec) -> bool:
@@ -88,18 +96,59 @@ def is_sealed(spec: Spec) -> bool:
     return truthy(spec.get("enterprise"))
 
 
-def _check_rules(call: Call, spec: Spec) -> None:
-    if is_sealed(spec):
-        raise ApiFailure("This node cannot open encrypted specifications: send this one to an Arcane node")
+async def _judged(call: Call, spec: Spec) -> tuple[Spec, Spec]:
+    """The specification as it is signed, and with everything in clear, if it keeps the rules."""
     context = call.context
+    height = context.chain.height
+    clear = await _in_clear(call, spec, height)
     with refused():
-        validate(spec, context.chain.height, context.registry.constants)
-    lists = BlockLists(operator=context.settings.hosting.blocked_repositories)
-    found = find_block(spec, "", lists)
-    if found is not None:
-        raise ApiFailure(found.sentence)
+        validate(clear, height, context.registry.constants)
+    await _check_images(call, clear)
     if spec["version"] == SECRETS_VERSION:
         _check_secrets(spec)
+    return ({**spec, "contacts": [], "compose": []} if is_sealed(spec) else spec), clear
+
+
+async def _in_clear(call: Call, spec: Spec, height: int) -> Spec:
+    clear = await _opened(call, spec, height)
+    if clear is not None:
+        return clear
+    if not _can_open(call):
+        raise ApiFailure("This node cannot open encrypted specifications: send this one to an Arcane node")
+    raise ApiFailure(
+        "The encrypted part of the specification cannot be opened: encrypt it with the key that "
+        "POST /apps/getpublickey gives for this owner and name"
+    )
+
+
+async def _opened(call: Call, spec: Spec, height: int) -> Spec | None:
+    """With everything in clear; None when this node cannot do that."""
+    containers = call.context.containers
+    if not is_sealed(spec):
+        return spec
+    if containers is None or not _can_open(call):
+        return None
+    opened = await containers.specs.opened({**spec, "hash": "", "height": height})
+    if opened is None:
+        return None
+    return {name: value for name, value in opened.items() if name not in ("hash", "height")}
+
+
+def _can_open(call: Call) -> bool:
+    containers = call.context.containers
+    return containers is not None and containers.specs.can_open
+
+
+async def _check_images(call: Call, clear: Spec) -> None:
+    """A node without an engine knows no image registries, only what its operator blocks."""
+    context = call.context
+    if context.containers is not None:
+        problem = await context.containers.new_images.problem(clear)
+    else:
+        found = find_block(clear, "", BlockLists(operator=context.settings.hosting.blocked_repositories))
+        problem = None if found is None else found.sentence
+    if problem is not None:
+        raise ApiFailure(problem)
 
 
 def _check_secrets(spec: Spec) -> None:
@@ -143,8 +192,8 @@ async def read_message(call: Call, types: frozenset[str], now_ms: int) -> AppMes
         with refused():
             check_registration(kind, version, spec, timestamp_ms, signature)
     else:
-        spec, found = await checked_update(call, raw)
-        previous = found.spec()
+        checked = await checked_update(call, raw)
+        spec, previous = checked.spec, checked.previous
         with refused():
             check_update(
                 kind,
@@ -156,6 +205,8 @@ async def read_message(call: Call, types: frozenset[str], now_ms: int) -> AppMes
                 height=height,
                 previous_spec=previous,
                 constants=constants,
+                system_secure=is_sealed(spec),
+                decrypt=lambda _: checked.clear,
             )
     return app_message(kind, version, spec, timestamp_ms, signature)
 

@@ -25,7 +25,8 @@ WRAPPED_KEY_BYTES = 256
 NONCE_BYTES = 12
 TAG_BYTES = 16
 KEY_BYTES = 32
-METHOD = "decryptrsamessage"
+UNWRAP = "decryptrsamessage"
+PUBLIC_KEY = "getpublickey"
 
 log = get_logger("chain.enterprise")
 
@@ -96,16 +97,31 @@ class BenchOpener:
             "message": base64.b64encode(wrapped).decode(),
             "blockHeight": height,
         }
+        text = await _asked(self._bench, UNWRAP, question, "message")
         try:
-            answer = await self._bench.call(METHOD, [stringify(question)], fresh=True)
-            document = msgspec.json.decode(answer) if isinstance(answer, str) else answer
-            text = document.get("message") if isinstance(document, dict) else None
-            if not isinstance(text, str) or document.get("status") != "ok":
-                return None
-            key = base64.b64decode(text, validate=True)
-        except (ChainError, msgspec.DecodeError, binascii.Error, ValueError):
+            key = base64.b64decode(text or "", validate=True)
+        except (binascii.Error, ValueError):
             return None
         return key if len(key) == KEY_BYTES else None
+
+
+async def public_key(bench: ChainRpc, owner: str, app: str, height: int) -> str | None:
+    """What the section of this owner's app is encrypted with; None when the benchmark daemon gives no key."""
+    question = {"fluxID": owner, "appName": app, "blockHeight": height}
+    return await _asked(bench, PUBLIC_KEY, question, "publicKey")
+
+
+async def _asked(bench: ChainRpc, method: str, question: Mapping[str, Any], member: str) -> str | None:
+    """A member of the answer, which is the text of a JSON object; None when it is refused."""
+    try:
+        answer = await bench.call(method, [stringify(dict(question))], fresh=True)
+        document = msgspec.json.decode(answer) if isinstance(answer, str) else answer
+    except (ChainError, msgspec.DecodeError):
+        return None
+    if not isinstance(document, dict) or document.get("status") != "ok":
+        return None
+    found = document.get(member)
+    return found if isinstance(found, str) else None
 
 
 def _read(clear: bytes) -> dict[str, Any] | None:

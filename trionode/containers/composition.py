@@ -17,6 +17,7 @@ from trionode.containers.health.tampering import TamperingLog
 from trionode.containers.health.watch import HealthTimes, HealthView, HealthWatch
 from trionode.containers.host import EngineHost
 from trionode.containers.images.logins import Logins
+from trionode.containers.images.newspecs import NewImages
 from trionode.containers.install.appactions import AppLifecycle
 from trionode.containers.install.bursts import CpuBursts
 from trionode.containers.install.records import InstallRecords
@@ -74,6 +75,7 @@ class Containers:
         )
         self.actions = AppLifecycle(self._bench(parts), self.operations)
         self.logins = Logins(seams.secrets, self._version_of)
+        self.new_images = NewImages(seams.images, self.logins, self.lists)
         self._compose_host(parts)
         self.local_state = LocalState(self.actions, self.host.reachable, parts.counters)
         self._compose_watch(parts)

@@ -145,7 +145,7 @@ async def verify_registration(call: Call) -> Answer:
 
 async def verify_update(call: Call) -> Answer:
     require_synced(call)
-    return data((await checked_update(call, call.body))[0])
+    return data((await checked_update(call, call.body)).spec)
 
 
 _SPEC = (

@@ -16,6 +16,7 @@ from trionode.api.levels import Level
 from trionode.api.registering import read_message
 from trionode.api.registrycall import require_synced, store_of
 from trionode.api.route import STRING, Field, Route
+from trionode.chain.enterprise import public_key
 from trionode.errors import TrionodeError
 from trionode.registry.messages import REGISTER_TYPES, UPDATE_TYPES, message_document
 
@@ -49,6 +50,18 @@ async def _submit(call: Call, types: frozenset[str]) -> Answer:
     raise ApiFailure(
         "Unable to register application on the network: no peer sent the message back. Try again later."
     )
+
+
+async def app_key(call: Call) -> Answer:
+    """Whoever encrypts a specification asks a secure node for this first."""
+    owner, name = call.body.get("owner"), call.body.get("name")
+    if not isinstance(owner, str) or not isinstance(name, str) or not owner or not name:
+        raise ApiFailure("Owner and name of the app are needed, both as text")
+    context = call.context
+    found = await public_key(context.bench, owner, name, context.chain.height)
+    if found is None:
+        raise ApiFailure("This node gives no keys for encrypted specifications: ask an Arcane node")
+    return data(found)
 
 
 async def _is_known(call: Call, hash_: str) -> bool:
@@ -101,6 +114,16 @@ ROUTES = (
         method="POST",
         level=Level.USER,
         body=_BODY,
+        result=STRING,
+    ),
+    Route(
+        "/apps/getpublickey",
+        app_key,
+        "The key to encrypt a specification with",
+        _GROUP,
+        method="POST",
+        level=Level.USER,
+        body=(Field("owner", "string", "Flux ID of the owner"), Field("name", "string", "Name of the app")),
         result=STRING,
     ),
 )
