@@ -17,7 +17,14 @@ from trionode.containers.docker.answers import (
 )
 from trionode.containers.docker.bodies import login, split_repotag
 from trionode.containers.docker.machine import has_project_quota, limit_open_files, open_files
-from trionode.containers.engine import Conflict, Credentials, EngineError, EngineUnreachable, NotFound
+from trionode.containers.engine import (
+    Conflict,
+    Credentials,
+    EngineError,
+    EngineFull,
+    EngineUnreachable,
+    NotFound,
+)
 from trionode.plans.createoptions import OPEN_FILES, CreateOptions, docker_body
 
 
@@ -60,7 +67,8 @@ def test_errors_that_are_no_json_are_told_as_they_are() -> None:
 
 def test_errors_in_a_stream_have_no_status() -> None:
     assert type(refused("manifest unknown", None, doing="pull x")) is NotFound
-    assert type(refused("no space left on device", None, doing="pull x")) is EngineError
+    assert type(refused("no space left on device", None, doing="pull x")) is EngineFull
+    assert type(refused("unexpected EOF", None, doing="pull x")) is EngineError
 
 
 def test_secrets_are_hidden() -> None:

@@ -34,6 +34,12 @@ class DiskError(HostError):
         self.step = step
 
 
+class DiskFull(DiskError):
+    """There is no space for what a step writes, not even what was allowed for."""
+
+    code = "disk_full"
+
+
 class FirewallError(HostError):
     """A port could not be opened or closed."""
 

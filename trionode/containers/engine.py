@@ -48,6 +48,12 @@ class EngineUnreachable(EngineError):
     code = "engine_unreachable"
 
 
+class EngineFull(EngineError):
+    """The disk of the engine is full: nothing can be made on it, whatever it is."""
+
+    code = "engine_full"
+
+
 class EngineInfo(msgspec.Struct, frozen=True):
     """What the engine is. `architecture`: amd64, arm64, ... `disk_quota`: xfs with project quotas."""
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from trionode.containers.engine import Conflict, EngineError, NotFound
+from trionode.containers.engine import Conflict, EngineError, EngineFull, NotFound
 
 T = TypeVar("T")
 OURS = (1, 41)
@@ -31,6 +31,8 @@ CONFLICTS = (
     "already exists",
 )
 """What an engine says of a conflict when it answers with another status than 409."""
+FULL = ("no space left on device", "disk quota exceeded")
+"""What it says of its own disk, with whatever status."""
 NOT_RUNNING = "is not running"
 SHORTEST_SECRET = 4
 _GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
@@ -68,6 +70,8 @@ def error_of(status: int, content: bytes, *, doing: str, secrets: Iterable[str] 
 def refused(said: str, status: int | None, *, doing: str, secrets: Iterable[str] = ()) -> EngineError:
     """The error for what an engine said, without the secrets of the call."""
     text = f"cannot {doing}: {hide(said, secrets)}"
+    if any(words in said.lower() for words in FULL):
+        return EngineFull(text, remedy="free some space on the disk of the engine", status=status)
     if status == 404:
         return NotFound(text, status=status)
     if status == 409 or any(words in said for words in CONFLICTS):

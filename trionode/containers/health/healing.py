@@ -1,7 +1,7 @@
 """Healer: carries out what a look at the containers decided, and what failures lead to (lifecycle.md §9).
 
-An app is removed only for what is its own fault: an engine that is away, another operation or a volume that
-cannot be mounted put it off, and a container that exists after all settles it.
+An app is removed only for what is its own fault: an engine that is away or has no space, another operation or
+a volume that cannot be mounted put it off, and a container that exists after all settles it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from trionode.containers.actions import AppActions, NotNow
-from trionode.containers.engine import Engine, EngineError, EngineUnreachable, NotFound
+from trionode.containers.engine import Engine, EngineError, EngineFull, EngineUnreachable, NotFound
 from trionode.containers.health.endings import Endings
 from trionode.containers.health.tampering import TamperingLog
 from trionode.containers.operations import Busy, Operations
 from trionode.containers.table import ContainerTable
-from trionode.errors import HostError, TrionodeError
+from trionode.errors import HostError, StoreAway, TrionodeError
 from trionode.hosting.port import in_time
 from trionode.lifecycle.local import RUNNING, InstalledApp
 from trionode.lifecycle.names import container_name
@@ -85,7 +85,7 @@ class Healer:
                 self._counters.add("containers.health.recreated")
         except Busy:
             return False  # the end of the operation wakes the next look
-        except (EngineUnreachable, NotNow) as error:
+        except (EngineUnreachable, EngineFull, StoreAway, NotNow) as error:
             self._endings.not_restarting(action.identifier)
             self._wait(action, error)
             return False

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import trio
 
-from trionode.containers.disk import FirewallError
-from trionode.containers.engine import EngineUnreachable
+from trionode.containers.disk import DiskFull, FirewallError
+from trionode.containers.engine import EngineFull, EngineUnreachable
 from trionode.errors import HostError, StoreError, TrionodeError
 from trionode.runtime.logs import get_logger
 
@@ -26,7 +26,7 @@ class NotInTime(HostError):
     code = "not_in_time"
 
 
-PASSING = (EngineUnreachable, FirewallError, StoreError, NotInTime)
+PASSING = (EngineUnreachable, EngineFull, DiskFull, FirewallError, StoreError, NotInTime)
 """Troubles of the machine that say nothing of the app."""
 
 

@@ -6,6 +6,7 @@ which it loses at the very end: what a failure, a cancellation or a kill leaves 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from functools import partial
 
 import trio
 
-from trionode.containers.disk import DiskError, DiskSpace, Usage, VolumeRequest, VolumeState
+from trionode.containers.disk import DiskError, DiskFull, DiskSpace, Usage, VolumeRequest, VolumeState
 from trionode.containers.machine import imagefiles, mounts
 from trionode.containers.machine.bootmounts import BootMounts, boot_mounts
 from trionode.containers.machine.commands import CommandError, Run, SystemRun, must
@@ -361,7 +362,14 @@ class LinuxDisk:
         except (CommandError, OSError, ValueError) as error:  # ValueError: no text for a kernel
             whose = f" of {name}" if name else ""
             remedy = getattr(error, "remedy", "") or _REMEDIES.get(step, "see what the machine says")
-            raise DiskError(f"{step}{whose} failed: {error}", remedy=remedy, step=step) from error
+            made = DiskFull if _is_full(error) else DiskError
+            raise made(f"{step}{whose} failed: {error}", remedy=remedy, step=step) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """By its number, or by what a command said."""
+    is_number = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_number or (isinstance(error, CommandError) and "no space left on device" in str(error).lower())
 
 
 def _checked(name: str) -> str:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 import msgspec
 import trio
 
-from trionode.containers.engine import EngineError, EngineUnreachable
+from trionode.containers.engine import EngineError, EngineFull, EngineUnreachable
 from trionode.containers.memory.events import EventHub
 
 ACTIONS_KEPT = 10_000
@@ -103,7 +103,7 @@ class Faults:
         if self.failing and ((operation, target) in self.failing or (operation, "*") in self.failing):
             raise refusal(operation, target)
         if self.disk_full and operation in DISK_WRITERS:
-            raise EngineError(
+            raise EngineFull(
                 f"cannot {operation} {target}: no space left on device",
                 remedy="free disk space",
                 status=500,
