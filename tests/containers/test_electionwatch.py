@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -17,6 +17,7 @@ from trionode.containers.monitors.election import ElectionWatch
 from trionode.containers.operations import Operations, Work
 from trionode.containers.planned import PlannedAction
 from trionode.lifecycle.local import Component, InstalledApp
+from trionode.lifecycle.names import container_name
 from trionode.plans.election import Member
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
@@ -74,7 +75,8 @@ class World:
         self.running_here.discard(container)
         self.done.append(f"stop {container}")
 
-    async def start(self, container: str) -> None:
+    async def start(self, identifier: str) -> None:
+        container = container_name(identifier)
         assert container in self.mounted
         self.running_here.add(container)
         self.done.append(f"start {container}")
@@ -93,13 +95,19 @@ class World:
 
 @asynccontextmanager
 async def holding(
-    world: World, operations: Operations, *, let_alone: bool = False, settled: Gate | None = None
+    world: World,
+    operations: Operations,
+    *,
+    let_alone: bool = False,
+    is_stopped: Callable[[str], bool] | None = None,
+    settled: Gate | None = None,
 ) -> AsyncIterator[ElectionWatch]:
     watch = ElectionWatch(
         MonitorSettings(),
         apps=world,
         electorate=world,
         engine=cast("Engine", world),
+        host=world,
         disk=cast("Disk", world),
         volumes=world,
         operations=operations,
@@ -107,7 +115,7 @@ async def holding(
         clock=VirtualClock(0),
         counters=Counters(),
         urls=lambda app: URLS,
-        let_alone=lambda app: let_alone,
+        let_alone=is_stopped or (lambda app: let_alone),
         departing=lambda: world.departing,
     )
     async with trio.open_nursery() as nursery:
@@ -317,3 +325,28 @@ async def test_the_plan_says_why_no_election_is_held(autojump_clock: trio.testin
     with operations.holding("db_shop"):
         async with holding(world, operations) as watch:
             assert (await planned(world, watch)).reason == "a backup or restore has the app"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("at", ["the managers", "the folder"])
+async def test_an_app_stopped_on_purpose_meanwhile_is_not_started(
+    autojump_clock: trio.testing.MockClock, at: str
+) -> None:
+    stopped: list[str] = []
+
+    class Slow(World):
+        async def listed(self, url: str) -> Collection[str] | None:
+            await trio.sleep(30)
+            return await super().listed(url)
+
+        async def open_folder(self, name: str) -> None:
+            await trio.sleep(30)
+            await super().open_folder(name)
+
+    world = Slow()
+    world.managers = {url: [] for url in URLS}
+    async with holding(world, Operations(), is_stopped=lambda app: app in stopped):
+        await trio.sleep(10 if at == "the managers" else 70)
+        stopped.append("shop")
+        await trio.sleep(1000)
+        assert [step for step in world.done if not step.startswith("open")] == []

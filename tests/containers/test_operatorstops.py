@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trio
+from appworld import app, part
+from hostworld import HostWorld
 
 from trionode.containers.health.operatorstops import META, OperatorStops
 from trionode.errors import StoreError
@@ -98,3 +100,40 @@ async def test_a_broken_list_says_what_to_do() -> None:
     with pytest.raises(StoreError) as caught:
         await OperatorStops(store, EventBus()).load()
     assert "delete" in caught.value.remedy
+
+
+@pytest.mark.trio
+async def test_a_stop_outlasts_what_was_planned_before_it(autojump_clock: object) -> None:
+    """Both had ended by themselves: one is being started, the other is next in turn."""
+    world = HostWorld()
+    async with world.process() as node:
+        keeps = app("keeps", part("col", image="library/worker:1"), part("db"))
+        assert (await node.life.actions.install(keeps, reason="the test")).ok
+        world.engine.takes_s["start"] = 20.0
+        world.engine.crash("fluxcol_keeps")
+        world.engine.crash("fluxdb_keeps")
+        await trio.sleep(5)
+        assert [world.state("fluxcol_keeps"), world.state("fluxdb_keeps")] == ["exited", "exited"]
+        # as the API does it
+        await node.stops.add(["col_keeps", "db_keeps"])
+        for container in ("fluxdb_keeps", "fluxcol_keeps"):
+            await node.host.stop(container, 9)
+        await trio.sleep(3 * 3600)
+        assert [world.state("fluxcol_keeps"), world.state("fluxdb_keeps")] == ["exited", "exited"]
+        assert world.news.removals == []
+        # and back
+        await node.stops.drop(["db_keeps"])
+        await node.host.start("db_keeps")
+        assert world.state("fluxdb_keeps") == "running"
+
+
+@pytest.mark.trio
+async def test_nobody_starts_what_was_stopped_on_purpose(autojump_clock: object) -> None:
+    """A change of address restarts all apps, say."""
+    world = HostWorld()
+    async with world.process() as node:
+        assert (await node.life.actions.install(app("keeps", part("db")), reason="the test")).ok
+        await node.stops.add(["db_keeps"])
+        await node.host.stop("fluxdb_keeps", 9)
+        await node.host.start("db_keeps")
+        assert world.state("fluxdb_keeps") == "exited"

@@ -169,6 +169,7 @@ class Containers:
             reachable=reachable,
             since_ms=self._own_rows.since_ms,
             leaving=self.records.leaving,
+            stopped=lambda: self.stops.names,
         )
         self.installed.on_change(self.host.rows_changed)
         self.operations.on_change(self.host.tell)
@@ -283,6 +284,7 @@ class Containers:
                 operations=self.operations,
                 stops=self.stops,
                 engine=self.engine,
+                host=self.host,
                 disk=self.disk,
                 volumes=self.mounts,
                 images=self.seams.images,

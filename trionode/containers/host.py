@@ -8,7 +8,8 @@ is shown, and what happened meanwhile is found by the list that follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -73,7 +74,8 @@ class EngineHost:
 
     `reachable`: opened while the engine answers; what it has is known then. `since_ms(app)`: start in our
     own location row, None without one. `leaving()`: apps whose removal has begun, with which nobody is
-    concerned any more but that removal.
+    concerned any more but that removal. `stopped()`: components stopped on purpose, by identifier; nobody
+    starts them, whatever was planned before.
     """
 
     name = "engine host"
@@ -95,6 +97,7 @@ class EngineHost:
         reachable: Gate,
         since_ms: Callable[[str], int | None] = lambda app: None,
         leaving: Callable[[], frozenset[str]] = frozenset,
+        stopped: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -108,6 +111,8 @@ class EngineHost:
         self._clock = clock
         self._stored_since_ms = since_ms
         self._leaving = leaving
+        self._stopped = stopped
+        self._turns: dict[str, trio.Lock] = {}
         self._since_ms: dict[str, int] = {}
         self._told: tuple[tuple[RunningApp, ...] | None, frozenset[str]] | None = None
         self._news = AppNews()
@@ -273,19 +278,34 @@ class EngineHost:
     async def start(self, identifier: str) -> None:
         """See `AppHost.start`; its volumes are mounted first, its networks seen to when one is missing."""
         name = container_name(identifier)
-        await self._volumes.ensure(name)
-        try:
-            await self._engine.start(name)
-        except EngineUnreachable:
-            raise
-        except EngineError:
-            if not await self._links.repair(name):
+        async with self._turn(name):
+            if identifier in self._stopped():
+                log.info("not started, it was stopped on purpose", component=identifier)
+                return
+            await self._volumes.ensure(name)
+            try:
+                await self._engine.start(name)
+            except EngineUnreachable:
                 raise
-            await self._engine.start(name)
+            except EngineError:
+                if not await self._links.repair(name):
+                    raise
+                await self._engine.start(name)
 
     async def stop(self, container: str, grace_s: float) -> None:
-        """See `AppHost.stop`."""
-        await self._engine.stop(container, grace_s)
+        """See `AppHost.stop`. A start that is under way comes to its end first, else it would be the last."""
+        async with self._turn(container):
+            await self._engine.stop(container, grace_s)
+
+    @asynccontextmanager
+    async def _turn(self, container: str) -> AsyncIterator[None]:
+        lock = self._turns.setdefault(container, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._turns.pop(container, None)
 
     async def kill(self, container: str) -> None:
         """See `AppHost.kill`."""

@@ -292,6 +292,8 @@ class HealthWatch:
                 async with self._limiter:
                     if self._view.departing() or app in self._operations.names():
                         return
+                    if action.identifier in self._stops.names:  # by now: those before it took their time
+                        continue
                     if not await self._healer.carry_out(action):
                         return
             if not all(self._is_heard_to_run(action) for action in work):

@@ -16,7 +16,7 @@ from trionode.containers.health.operatorstops import OperatorStops
 from trionode.containers.health.restartpolicy import RestartPolicies
 from trionode.containers.install.appactions import AppLifecycle
 from trionode.containers.installedapps import InstalledApps
-from trionode.containers.monitors.election import ElectionWatch, Electorate, Volumes
+from trionode.containers.monitors.election import ElectionWatch, Electorate, Starter, Volumes
 from trionode.containers.monitors.hardware import HardwareWatch
 from trionode.containers.monitors.hosted import Hosted
 from trionode.containers.monitors.imagecompliance import BlockedImages, ImageCompliance

@@ -86,6 +86,16 @@ class Volumes(Protocol):
         ...
 
 
+class Starter(Protocol):
+    """Starts and stops containers (`containers.host.EngineHost`)."""
+
+    async def start(self, identifier: str) -> None:
+        """Unless it was stopped on purpose; its volumes are mounted first. Raises EngineError, DiskError."""
+        ...
+
+    async def stop(self, container: str, grace_s: float) -> None: ...
+
+
 class ElectionWatch:
     """Service "election". `results` are the last result of each app, for status pages.
 
@@ -103,6 +113,7 @@ class ElectionWatch:
         apps: ElectedApps,
         electorate: Electorate,
         engine: Engine,
+        host: Starter,
         disk: Disk,
         volumes: Volumes,
         operations: Operations,
@@ -117,6 +128,7 @@ class ElectionWatch:
         self._apps = apps
         self._electorate = electorate
         self._engine = engine
+        self._host = host
         self._disk = disk
         self._volumes = volumes
         self._operations = operations
@@ -245,7 +257,7 @@ class ElectionWatch:
     async def _carry_out(self, election: Election) -> None:
         action = election.action
         # asked again: the questions took their time
-        if action is None or self._operations.is_busy or self._departing():
+        if action is None or self._operations.is_busy or self._departing() or self._blocked(action.app):
             return
         try:
             if isinstance(action, StopApp):
@@ -260,7 +272,7 @@ class ElectionWatch:
         log.warning("app stopped, another node is its primary", app=action.app, why=action.reason)
         self._counters.add("containers.election.stopped")
         for identifier in action.identifiers:
-            await self._engine.stop(container_name(identifier), STOP_GRACE_S)
+            await self._host.stop(container_name(identifier), STOP_GRACE_S)
 
     async def _start(self, action: StartPrimary) -> None:
         log.info("app started as primary", app=action.app, why=action.reason)
@@ -268,16 +280,17 @@ class ElectionWatch:
             if step.what in ("open", "restart"):
                 # never beneath its mount: what it writes there would be gone with the next mount
                 await self._volumes.ensure(container_name(step.target))
-            await self._step(step)
+            await self._step(action.app, step)
         self._counters.add("containers.election.started")
 
-    async def _step(self, step: FolderStep) -> None:
+    async def _step(self, app: str, step: FolderStep) -> None:
         if step.what == "open":
             await self._disk.open_folder(step.target)
         elif step.what == "restart":
-            container = container_name(step.target)
-            await self._engine.stop(container, STOP_GRACE_S)
-            await self._engine.start(container)
+            if self._blocked(app):  # stopped while its folders were opened
+                return
+            await self._host.stop(container_name(step.target), STOP_GRACE_S)
+            await self._host.start(step.target)
 
 
 def _question(need: Need) -> str:
