@@ -41,6 +41,8 @@ class Machine:
         self.there: dict[str, str | ImageFault] = dict.fromkeys(
             ("org/web:1", "org/db:1", "org/site:1"), "sha256:old"
         )
+        self.more: tuple[str, ...] = ()
+        """Digests under which its images were pulled once more."""
         self.asked: list[tuple[str, Credentials | None]] = []
 
     def names(self) -> frozenset[str]:
@@ -63,7 +65,8 @@ class Machine:
         return ContainerDetails(id="1", name=container, image="i", image_id=image, state="running")
 
     async def image(self, repotag: str) -> Image:
-        return Image(id=repotag, digests=(f"org/any@{repotag}",) if repotag else ())
+        digests = (repotag, *self.more) if repotag else ()
+        return Image(id=repotag, digests=tuple(f"org/any@{digest}" for digest in digests))
 
     async def digest(self, repotag: str, credentials: Credentials | None = None) -> str:
         await trio.lowlevel.checkpoint()
@@ -187,3 +190,25 @@ async def test_the_plan_tells_an_update_that_failed_until_its_image_is_another(
     del machine.here["site_shop"]
     assert updating.service.plan(machine.rows()) == ()
     assert len(machine.asked) == asked
+
+
+@pytest.mark.trio
+async def test_an_image_pulled_under_several_digests_is_new_by_none_of_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Only its index changed: another architecture was built anew."""
+    updating = Updating(Machine())
+    updating.machine.there["org/site:1"] = "sha256:later"
+    updating.machine.more = ("sha256:later",)
+    await updating.run_for(2 * 21_600)
+    assert updating.actions.done == []
+
+
+@pytest.mark.trio
+async def test_a_digest_that_a_redeploy_does_not_bring_is_no_reason_for_another(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    updating = Updating(Machine())
+    updating.machine.there["org/site:1"] = "sha256:never"
+    await updating.run_for(5 * 21_600)
+    assert updating.actions.done == [("soft", "shop")]

@@ -54,17 +54,20 @@ class _CycleOver(Exception):
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """A component's image held against its registry. `image_id`: of the image that was compared."""
+    """A component's image held against its registry. `image_id`: of the image that was compared; `here`: all
+    digests it was pulled by, for an index that was made anew for another architecture brings the same image
+    under one more digest.
+    """
 
     app: str
     container: str
     image_id: str
-    here: str
+    here: frozenset[str]
     there: str
 
     @property
     def is_outdated(self) -> bool:
-        return self.here != self.there
+        return self.there not in self.here
 
 
 class ImageUpdates:
@@ -95,6 +98,9 @@ class ImageUpdates:
         self._counters = counters
         self._rng = rng
         self._compared: dict[str, Compared] = {}
+        self._brought: dict[str, str] = {}
+        """Component -> the digest it was last redeployed for: one that is not found here afterwards is no
+        reason to do it again."""
         self._next_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -122,6 +128,7 @@ class ImageUpdates:
         checked = triggered = 0
         names = self._apps.names()
         self._compared = {part: seen for part, seen in self._compared.items() if seen.app in names}
+        self._brought = {part: digest for part, digest in self._brought.items() if part in self._compared}
         try:
             for app in sorted(names):
                 if checked:
@@ -166,7 +173,8 @@ class ImageUpdates:
             return False
         if not image.digests:
             return False
-        here = image.digests[0].rpartition("@")[2]
+        brought = self._brought.get(part.identifier, "")
+        here = frozenset((brought, *(digest.rpartition("@")[2] for digest in image.digests)))
         there = await self._digests.digest(part.repotag, credentials)
         seen = Compared(app, part.container, container.image_id, here, there)
         self._compared[part.identifier] = seen
@@ -184,5 +192,7 @@ class ImageUpdates:
             return
         self._counters.add("containers.imageupdates.done" if outcome.ok else "containers.imageupdates.failed")
         if outcome.ok:
+            seen = self._compared.items()
+            self._brought |= {name: one.there for name, one in seen if one.app == app and one.is_outdated}
             self._bus.publish("imageUpdate:redeployComplete", {"appName": app})
         await trio.sleep(self._settings.after_redeploy_s)
