@@ -73,7 +73,7 @@ class Containers:
             public_key=parts.key.public_key,
             enterprise_keys=settings.enterprise.node_keys,
         )
-        self.actions = AppLifecycle(self._bench(parts), self.operations)
+        self.actions = AppLifecycle(self._bench(parts), self.operations, parts.counters)
         self.logins = Logins(seams.secrets, self._version_of)
         self.new_images = NewImages(seams.images, self.logins, self.lists)
         self._compose_host(parts)

@@ -28,6 +28,7 @@ from trionode.lifecycle.boot import (
 )
 from trionode.lifecycle.local import Component
 from trionode.lifecycle.reconcile import LeaveApp, ReconcileStep, RemoveApp, StartApp, plan_reconcile
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
@@ -105,6 +106,7 @@ class BootManager:
         self.decision: BootDecision | None = None
         self.waits_for: BootWait | None = None
         self._is_postponed = False
+        self._turns = AppTurns("boot", counters)
         self.results = BootResults()
 
     @property
@@ -217,12 +219,15 @@ class BootManager:
     async def _take(self, step: ReconcileStep, turns: trio.Semaphore) -> None:
         self.results.checked += 1
         try:
-            if isinstance(step, LeaveApp):
-                self._leave(step)
-            elif isinstance(step, RemoveApp):
-                await self._remove(step)
-            else:
-                await self._start(step)
+            with self._turns.of(step.app) as turn:
+                if isinstance(step, LeaveApp):
+                    self._leave(step)
+                elif isinstance(step, RemoveApp):
+                    await self._remove(step)
+                else:
+                    await self._start(step)
+            if turn.failed:
+                self.results.failed.append((step.app, turn.problem))
         finally:
             turns.release()
 

@@ -13,6 +13,7 @@ import trio
 
 from trionode.errors import TrionodeError
 from trionode.hosting.port import AppHost, in_time
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
@@ -42,6 +43,7 @@ class AppRemoval:
         self._host = host
         self._counters = counters
         self._timeout_s = timeout_s
+        self._turns = AppTurns("removal", counters)
         self.in_progress = False
         self.under_way: Leaving | None = None
         """The removal of all that is in progress, with the moment of the next one."""
@@ -80,12 +82,17 @@ class AppRemoval:
 
     async def remove(self, app: str, reason: str) -> str | None:
         """Remove one app; None, or why it could not be removed."""
-        try:
-            await in_time(self._host.remove(app, reason=reason), self._timeout_s, f"remove {app}")
-        except TrionodeError as error:
+        problem = ""
+        with self._turns.of(app) as turn:
+            try:
+                await in_time(self._host.remove(app, reason=reason), self._timeout_s, f"remove {app}")
+            except TrionodeError as error:
+                problem = error.one_line()
+        problem = problem or turn.problem
+        if problem:
             self._counters.add("hosting.removal.failed")
-            log.error("app could not be removed", app=app, reason=reason, problem=error.one_line())
-            return error.one_line()
+            log.error("app could not be removed", app=app, reason=reason, problem=problem)
+            return problem
         self._counters.add("hosting.removal.removed")
         log.warning("app removed", app=app, reason=reason)
         return None

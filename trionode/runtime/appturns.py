@@ -32,11 +32,12 @@ class AppTurns:
 
 
 class AppTurn:
-    """One turn. `problem` is a sentence for people, empty when nothing unforeseen happened."""
+    """One turn. `app` may be found out on the way. `problem`: a sentence, empty when nothing unforeseen
+    happened."""
 
     def __init__(self, service: str, app: str, counters: Counters) -> None:
         self._service = service
-        self._app = app
+        self.app = app
         self._counters = counters
         self.problem = ""
 
@@ -60,7 +61,7 @@ class AppTurn:
         log.error(
             "an app met an unforeseen error, please report it",
             service=self._service,
-            app=self._app,
+            app=self.app,
             kind=name,
             where=_where(error),
         )

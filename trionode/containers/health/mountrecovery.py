@@ -19,6 +19,7 @@ from trionode.containers.operations import Operations
 from trionode.lifecycle.local import RUNNING, InstalledApp
 from trionode.lifecycle.names import container_name
 from trionode.plans.mountrecovery import (
+    MountVolume,
     RestartContainer,
     RunningFacts,
     VolumeFacts,
@@ -27,6 +28,7 @@ from trionode.plans.mountrecovery import (
     plan_mounts,
     plan_restarts,
 )
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
@@ -83,6 +85,7 @@ class MountRecovery:
         self._boot_settled = boot_settled
         self._counters = counters
         self._departing = departing
+        self._turns = AppTurns("mounts", counters)
         self._mounting = trio.Lock()
         self._is_through = False
 
@@ -138,15 +141,8 @@ class MountRecovery:
         if is_wiped(installed, volumes):
             self._tampering.note(EVERY_APP, LINES_WIPED, "nothing would mount the volumes at the next boot")
         for step in plan_mounts(installed, volumes):
-            try:
-                async with self._mounting:
-                    await self._mount(step.volume)
-            except DiskError as error:
-                self._counters.add("containers.mounts.failed")
-                if step.vanished:
-                    self._tampering.note(step.app, MOUNT_VANISHED, f"{step.volume}: {error.message}")
-                else:
-                    log.error("volume will not be mounted at boot", volume=step.volume, problem=error.message)
+            with self._turns.of(step.app):
+                await self._mount_one(step)
         for leftover in plan_forgetting(installed, volumes):
             try:
                 await self._disk.forget(leftover.volume)
@@ -154,6 +150,17 @@ class MountRecovery:
                 log.error("volume still mounted at boot", volume=leftover.volume, problem=error.one_line())
             else:
                 log.info("volume no longer mounted at boot", volume=leftover.volume, why=leftover.reason)
+
+    async def _mount_one(self, step: MountVolume) -> None:
+        try:
+            async with self._mounting:
+                await self._mount(step.volume)
+        except DiskError as error:
+            self._counters.add("containers.mounts.failed")
+            if step.vanished:
+                self._tampering.note(step.app, MOUNT_VANISHED, f"{step.volume}: {error.message}")
+            else:
+                log.error("volume will not be mounted at boot", volume=step.volume, problem=error.message)
 
     async def _restart_stale(self) -> None:
         try:
@@ -167,7 +174,8 @@ class MountRecovery:
                 return
             if self._is_let_alone(step.app):
                 continue
-            await self._restart(step)
+            with self._turns.of(step.app):
+                await self._restart(step)
             await trio.sleep(self._spacing_s)
 
     async def plan(self) -> tuple[RestartContainer, ...]:

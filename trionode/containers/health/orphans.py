@@ -20,6 +20,7 @@ from trionode.lifecycle.local import Container, InstalledApp
 from trionode.lifecycle.names import is_app_container, parse_name
 from trionode.plans import labels
 from trionode.plans.prune import RemoveOrphan, plan_orphans
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
@@ -71,6 +72,7 @@ class Orphans:
         self._prune = prune
         self._boot_settled = boot_settled
         self._counters = counters
+        self._turns = AppTurns("orphans", counters)
         self.next_s: float | None = None
         """When orphans and leftovers are looked for next, on Trio's clock; None before that is known."""
 
@@ -115,7 +117,8 @@ class Orphans:
                 if not left:
                     break
             tried.add(left[0].app)
-            await self._remove(left[0])
+            with self._turns.of(left[0].app):
+                await self._remove(left[0])
         if not self._operations.is_busy:
             await self._prune()
 

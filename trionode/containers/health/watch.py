@@ -37,6 +37,7 @@ from trionode.plans.health import (
     StartContainer,
     plan_health,
 )
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus, Subscription
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -133,6 +134,7 @@ class HealthWatch:
             stop_grace_s=times.stop_grace_s,
             limit_s=times.start_limit_s,
         )
+        self._turns = AppTurns("health", counters)
         self._working: set[str] = set()
         self._waiting_s: dict[str, float] = {}
         self._slow_s: float | None = None
@@ -200,9 +202,11 @@ class HealthWatch:
     async def _listen(self, news: Subscription) -> None:
         async for event in news:
             if event.name == CONTAINER_CHANGED:
-                app = self._endings.learn(msgspec.convert(event.data, Change))
-                if app is not None and app not in self._working:
-                    self._waiting_s.pop(app, None)
+                change = msgspec.convert(event.data, Change)
+                with self._turns.of(change.container):
+                    app = self._endings.learn(change)
+                    if app is not None and app not in self._working:
+                        self._waiting_s.pop(app, None)
             else:
                 self._waiting_s.clear()
             self._woken.set()
@@ -222,7 +226,7 @@ class HealthWatch:
             self._counters.add("containers.health.failed")
             log.error("containers not looked at", problem=error.one_line())
             return trio.current_time() + AGAIN_S
-        actions = plan_health(facts)
+        actions = self._decided(facts)
         for app, work in self._work_of(actions).items():
             self._working.add(app)
             nursery.start_soon(self._work, app, work)
@@ -232,6 +236,14 @@ class HealthWatch:
         waits_ms = [moment - facts.now_ms for moment in moments_ms if moment and moment > facts.now_ms]
         due_s = [trio.current_time() + wait_ms / 1000 for wait_ms in waits_ms]
         return min([*due_s, *self._waiting_s.values()], default=math.inf)
+
+    def _decided(self, facts: HealthFacts) -> tuple[HealthAction, ...]:
+        """App by app: what cannot be planned for one is nothing to the others."""
+        found: list[HealthAction] = []
+        for app in facts.apps:
+            with self._turns.of(app.name):
+                found += plan_health(msgspec.structs.replace(facts, apps=(app,)))
+        return tuple(found)
 
     def _work_of(self, actions: Iterable[HealthAction]) -> dict[str, list[StartContainer | Recreate]]:
         """What is to be done, by app."""
@@ -288,19 +300,25 @@ class HealthWatch:
     async def _work(self, app: str, work: Sequence[StartContainer | Recreate]) -> None:
         """All actions of one app in order; ends early when one fails or an operation takes the app."""
         try:
-            for action in work:
-                async with self._limiter:
-                    if self._view.departing() or app in self._operations.names():
-                        return
-                    if action.identifier in self._stops.names:  # by now: those before it took their time
-                        continue
-                    if not await self._healer.carry_out(action):
-                        return
-            if not all(self._is_heard_to_run(action) for action in work):
-                self._waiting_s[app] = trio.current_time() + UNHEARD_S
+            with self._turns.of(app) as turn:
+                await self._carry_out(app, work)
+            if turn.failed:
+                self._put_off(app)
         finally:
             self._working.discard(app)
             self._woken.set()
+
+    async def _carry_out(self, app: str, work: Sequence[StartContainer | Recreate]) -> None:
+        for action in work:
+            async with self._limiter:
+                if self._view.departing() or app in self._operations.names():
+                    return
+                if action.identifier in self._stops.names:  # by now: those before it took their time
+                    continue
+                if not await self._healer.carry_out(action):
+                    return
+        if not all(self._is_heard_to_run(action) for action in work):
+            self._waiting_s[app] = trio.current_time() + UNHEARD_S
 
     def _is_heard_to_run(self, action: StartContainer | Recreate) -> bool:
         entry = self._host.table.get(container_name(action.identifier))

@@ -23,6 +23,8 @@ from trionode.errors import HostError, TrionodeError
 from trionode.plans.networkwith import refused_link
 from trionode.plans.problem import PlanError
 from trionode.plans.redeploy import STRUCTURE_VERSION, Depth, UpdatePlan
+from trionode.runtime.appturns import AppTurns
+from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
 SILENT = NoProgress()
@@ -44,9 +46,10 @@ class _Running(msgspec.Struct, frozen=True, eq=False):
 class AppLifecycle:
     """`AppActions` on a workbench."""
 
-    def __init__(self, bench: Workbench, operations: Operations) -> None:
+    def __init__(self, bench: Workbench, operations: Operations, counters: Counters | None = None) -> None:
         self._bench = bench
         self._operations = operations
+        self._turns = AppTurns("local", counters if counters is not None else Counters())
         self._installer = Installer(bench)
         self._uninstaller = Uninstaller(bench)
         self._redeployer = Redeployer(bench, self._installer, self._uninstaller)
@@ -73,8 +76,12 @@ class AppLifecycle:
         """
         outcomes = []
         for app, reason in self.half_done():
-            if app not in self._operations.names():  # something may have begun meanwhile
+            if app in self._operations.names():  # something has begun meanwhile
+                continue
+            with self._turns.of(app) as turn:
                 outcomes.append(await self.remove(app, reason=reason, force=True))
+            if turn.failed:
+                outcomes.append(Outcome(False, f"{app}: {turn.problem}"))
         return tuple(outcomes)
 
     def half_done(self) -> tuple[tuple[str, str], ...]:

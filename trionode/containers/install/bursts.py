@@ -17,6 +17,7 @@ from trionode.containers.table import Change
 from trionode.errors import HostError
 from trionode.lifecycle.local import RUNNING
 from trionode.plans.createoptions import BURST_LABEL, burst_us
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -39,6 +40,7 @@ class CpuBursts:
         self._disk = disk
         self._bus = bus
         self._counters = counters
+        self._turns = AppTurns("bursts", counters)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """See to each container that begins to run."""
@@ -50,7 +52,8 @@ class CpuBursts:
             async for event in news:
                 change = msgspec.convert(event.data, Change)
                 if change.state == RUNNING and change.before != RUNNING and change.may_burst:
-                    await self._allow(change.container)
+                    with self._turns.of(change.container):
+                        await self._allow(change.container)
 
     async def _allow(self, container: str) -> None:
         with trio.move_on_after(LIMIT_S):

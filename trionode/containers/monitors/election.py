@@ -36,6 +36,7 @@ from trionode.plans.election import (
     elected_component,
     may_elect,
 )
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
@@ -135,6 +136,7 @@ class ElectionWatch:
         self._boot_settled = boot_settled
         self._clock = clock
         self._counters = counters
+        self._turns = AppTurns("election", counters)
         self._urls = urls
         self._let_alone = let_alone
         self._departing = departing
@@ -212,10 +214,13 @@ class ElectionWatch:
             address = self._apps.own_address
             if address is None or self._blocked(app.name):
                 return
-            election = await self._decide(self._facts(app, address, running))
-            self._memories[app.name] = election.memory
-            self.results[app.name] = election.reason
-            await self._carry_out(election)
+            with self._turns.of(app.name) as turn:
+                election = await self._decide(self._facts(app, address, running))
+                self._memories[app.name] = election.memory
+                self.results[app.name] = election.reason
+                await self._carry_out(election)
+            if turn.failed:
+                self.results[app.name] = turn.problem
 
     def _blocked(self, app: str) -> str:
         """Why no election is held for an app, "" when one is."""

@@ -20,6 +20,7 @@ from trionode.containers.planned import PlannedAction
 from trionode.registry.constants import Constants
 from trionode.registry.expiry import expiration_height
 from trionode.registry.housekeeping import Life, expired_names, local_names_to_remove
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
@@ -74,6 +75,7 @@ class ExpiredApps:
         self._constants = constants
         self._life = life
         self._scanned_height = scanned_height
+        self._turns = AppTurns("expiry", counters)
         self._over: dict[str, None] = {}
         self._next_s: float | None = None
         self._named = trio.Event()
@@ -104,7 +106,8 @@ class ExpiredApps:
             while self._over:
                 app = next(iter(self._over))
                 del self._over[app]
-                await self._remove(app)
+                with self._turns.of(app):
+                    await self._remove(app)
                 if self._over:
                     self._next_s = trio.current_time() + self._spacing_s
                     await trio.sleep(self._spacing_s)

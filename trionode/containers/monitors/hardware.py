@@ -3,7 +3,8 @@
 A machine may shrink: memory taken out, a smaller disk, another tariff. The apps installed first stay. Looked
 at `boot.hardware_delay_s` after the start, but not before the boot decision is carried out, and then every
 `monitors.hardware_interval_s`; a benchmark that does not answer, or a disk it does not know, is no reason to
-remove anything. The present plan judges by the machine as it was at the last look.
+remove anything. Neither is one answer: what has no room is looked at again some minutes later, and goes when
+the benchmark says so twice. The present plan judges by the machine as it was at the last look.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 
+SECOND_LOOK_S = 600.0
 REASON = "this machine has no room for it any more"
 
 log = get_logger("containers.hardware")
@@ -64,6 +66,7 @@ class HardwareWatch:
         self._interval_s = monitors.hardware_interval_s
         self._spacing_s = monitors.hardware_removal_spacing_s
         self._resources = resources
+        self._turns = AppTurns("hardware", counters)
         self._room = room
         self._actions = actions
         self._boot_settled = boot_settled
@@ -98,7 +101,18 @@ class HardwareWatch:
         if machine is None:
             return
         self._machine = machine
-        for app in self._without_room(await self._room.needs()):
-            outcome = await self._actions.remove(app, reason=REASON, force=True)
-            self._counters.add("containers.hardware.removed" if outcome.ok else "containers.hardware.failed")
-            await trio.sleep(self._spacing_s)
+        first = self._without_room(await self._room.needs())
+        if not first:
+            return
+        log.warning("no room for apps, looked at again before any goes", apps=first, again_s=SECOND_LOOK_S)
+        await trio.sleep(SECOND_LOOK_S)
+        machine = await self._room.machine()
+        if machine is None:
+            return
+        self._machine = machine
+        for app in [app for app in self._without_room(await self._room.needs()) if app in first]:
+            with self._turns.of(app):
+                outcome = await self._actions.remove(app, reason=REASON, force=True)
+                kind = "removed" if outcome.ok else "failed"
+                self._counters.add(f"containers.hardware.{kind}")
+                await trio.sleep(self._spacing_s)

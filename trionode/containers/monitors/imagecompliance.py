@@ -18,6 +18,7 @@ from trionode.containers.node.outside import JsonSource, OutsideError
 from trionode.containers.planned import PlannedAction
 from trionode.errors import HostError
 from trionode.registry.images import BlockLists, ImageBlock, find_block
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 
@@ -118,6 +119,7 @@ class ImageCompliance:
         self._apps = apps
         self._actions = actions
         self._counters = counters
+        self._turns = AppTurns("compliance", counters)
         self._next_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -147,14 +149,14 @@ class ImageCompliance:
     async def _look(self) -> None:
         lists = await self._blocked.lists()
         for app in sorted(self._apps.names()):
-            block = _block(await self._apps.opened(app), lists)
-            if block is None:
-                continue
-            outcome = await self._actions.remove(app, reason=block.sentence)
-            self._counters.add(
-                "containers.compliance.removed" if outcome.ok else "containers.compliance.failed"
-            )
-            await trio.sleep(self._spacing_s)
+            with self._turns.of(app):
+                block = _block(await self._apps.opened(app), lists)
+                if block is None:
+                    continue
+                outcome = await self._actions.remove(app, reason=block.sentence)
+                kind = "removed" if outcome.ok else "failed"
+                self._counters.add(f"containers.compliance.{kind}")
+                await trio.sleep(self._spacing_s)
 
 
 def _block(spec: Mapping[str, Any] | None, lists: BlockLists) -> ImageBlock | None:

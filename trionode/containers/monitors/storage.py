@@ -18,6 +18,7 @@ from trionode.errors import TrionodeError
 from trionode.lifecycle.local import InstalledApp
 from trionode.lifecycle.names import container_name
 from trionode.plans.rootsize import RootVerdict, judge_root
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
@@ -55,6 +56,7 @@ class StorageWatch:
         self._actions = actions
         self._boot_settled = boot_settled
         self._counters = counters
+        self._turns = AppTurns("storage", counters)
         self._violations: dict[str, int] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -67,11 +69,12 @@ class StorageWatch:
             names = {app.name for app in apps}
             self._violations = {name: count for name, count in self._violations.items() if name in names}
             for app in apps:
-                try:
-                    await self._look(app)
-                except TrionodeError as error:
-                    self._counters.add("containers.storage.failed")
-                    log.info("size of an app not known", app=app.name, why=error.message)
+                with self._turns.of(app.name):
+                    try:
+                        await self._look(app)
+                    except TrionodeError as error:
+                        self._counters.add("containers.storage.failed")
+                        log.info("size of an app not known", app=app.name, why=error.message)
             await trio.sleep(self._interval_s)
 
     async def _look(self, app: InstalledApp) -> None:

@@ -18,6 +18,7 @@ from trionode.containers.operations import Busy
 from trionode.containers.planned import PlannedAction
 from trionode.plans.redeploy import Surplus, plan_surplus
 from trionode.plans.spawnneeds import Instance
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -69,6 +70,7 @@ class SurplusWatch:
         self._actions = actions
         self._bus = bus
         self._counters = counters
+        self._turns = AppTurns("surplus", counters)
         self._height: int | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -108,13 +110,15 @@ class SurplusWatch:
 
     async def _look(self) -> None:
         for app in self._places.installed_names():
-            surplus = self._surplus(app)
-            if surplus is None:
-                continue
-            try:
-                outcome = await self._actions.remove(app, reason=surplus.reason)
-            except Busy as busy:
-                log.info("surplus app left for now", app=app, why=busy.message)
-                return
-            self._counters.add("containers.surplus.removed" if outcome.ok else "containers.surplus.failed")
-            await trio.sleep(self._spacing_s)
+            with self._turns.of(app):
+                surplus = self._surplus(app)
+                if surplus is None:
+                    continue
+                try:
+                    outcome = await self._actions.remove(app, reason=surplus.reason)
+                except Busy as busy:
+                    log.info("surplus app left for now", app=app, why=busy.message)
+                    return
+                kind = "removed" if outcome.ok else "failed"
+                self._counters.add(f"containers.surplus.{kind}")
+                await trio.sleep(self._spacing_s)

@@ -20,6 +20,7 @@ from trionode.containers.operations import Busy
 from trionode.containers.planned import Kind, PlannedAction
 from trionode.errors import TrionodeError
 from trionode.plans.redeploy import Depth, UpdatePlan, plan_update
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -93,6 +94,7 @@ class SpecUpdates:
         self._bus = bus
         self._counters = counters
         self._rng = rng
+        self._turns = AppTurns("updates", counters)
         self._due_height: int | None = None
         """The first block after which it looks again; None before the first, which is looked at."""
 
@@ -138,14 +140,15 @@ class SpecUpdates:
         for app in self._specs.obsolete():
             if self._rng.randrange(self._one_in):
                 continue
-            try:
-                await self._update(app)
-            except Busy as busy:
-                log.info("updates left for the next look", app=app, why=busy.message)
-                return
-            except TrionodeError as error:
-                self._counters.add("containers.updates.failed")
-                log.error("app not updated", app=app, problem=error.one_line())
+            with self._turns.of(app):
+                try:
+                    await self._update(app)
+                except Busy as busy:
+                    log.info("updates left for the next look", app=app, why=busy.message)
+                    return
+                except TrionodeError as error:
+                    self._counters.add("containers.updates.failed")
+                    log.error("app not updated", app=app, problem=error.one_line())
 
     async def _update(self, app: str) -> None:
         installed, current = await self._specs.installed_spec(app), await self._specs.current_spec(app)

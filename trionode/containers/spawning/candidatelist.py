@@ -15,6 +15,8 @@ from trionode.plans.candidates import Candidate, SpecRow, select_candidates
 from trionode.plans.parts import is_encrypted
 from trionode.registry.constants import MAINNET, Constants
 from trionode.registry.rows import CurrentSpec
+from trionode.runtime.appturns import AppTurns
+from trionode.runtime.counters import Counters
 from trionode.wire.address import with_port
 from trionode.wire.jsjson import is_number
 
@@ -37,7 +39,14 @@ class Locations(Protocol):
 class CandidateList:
     """Lists candidates; remembers what it has read."""
 
-    def __init__(self, current: CurrentApps, log: Locations, constants: Constants = MAINNET) -> None:
+    def __init__(
+        self,
+        current: CurrentApps,
+        log: Locations,
+        constants: Constants = MAINNET,
+        counters: Counters | None = None,
+    ) -> None:
+        self._turns = AppTurns("candidates", counters if counters is not None else Counters())
         self._current = current
         self._log = log
         self._constants = constants
@@ -61,8 +70,11 @@ class CandidateList:
         for name, stored in current.items():
             row = known.get(name)
             if row is None or row.candidate.hash != stored.hash:
-                row = known[name] = spec_row(stored)
-            rows.append(row)
+                row = None
+                with self._turns.of(name):
+                    row = known[name] = spec_row(stored)
+            if row is not None:
+                rows.append(row)
         return rows
 
 

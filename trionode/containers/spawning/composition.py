@@ -138,7 +138,9 @@ class Spawning:
     def _needs(self, parts: SpawningParts) -> SpawnParts:
         settings = parts.settings
         return SpawnParts(
-            candidates=CandidateList(parts.registry.current, parts.log, parts.registry.constants),
+            candidates=CandidateList(
+                parts.registry.current, parts.log, parts.registry.constants, parts.counters
+            ),
             height=lambda: parts.chain.height,
             log=parts.log,
             specs=parts.specs,

@@ -23,6 +23,7 @@ from trionode.plans.spawn import SpawnEnd, plan_spawn
 from trionode.plans.spawnchoice import Outlook, SpawnFacts, SpawnRules, outlook
 from trionode.plans.spawnmemory import SpawnMemory
 from trionode.plans.spawnneeds import Install, Need, RemoveOwn
+from trionode.runtime.appturns import AppTurn, AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -107,6 +108,7 @@ class Spawner:
         self._counters = counters
         self._clock = clock
         self._rng = rng
+        self._turns = AppTurns("spawner", counters)
         self._rules = SpawnRules(
             spawner=settings.spawner,
             max_containers=settings.hosting.max_containers,
@@ -203,12 +205,10 @@ class Spawner:
 
     async def _round(self, nursery: trio.Nursery) -> SpawnEnd:
         self._doing = "choosing"
-        try:
-            end = await self._carry_out(nursery)
-        except TrionodeError as error:
-            self._counters.add("spawner.broken_rounds")
-            log.error("round of the spawner broke off", app=self._app, problem=error.one_line())
-            end = SpawnEnd(self._rules.spawner.blocked_delay_s, f"an error: {error.message}", self._app)
+        with self._turns.of("") as turn:
+            end = await self._end_of_round(nursery, turn)
+        if turn.failed:
+            end = SpawnEnd(self._rules.spawner.blocked_delay_s, turn.problem, self._app)
         self._rounds += 1
         self._installed += end.installed
         self._counters.add("spawner.rounds")
@@ -219,11 +219,20 @@ class Spawner:
             log.info("round ended", app=end.app, reason=end.reason, installed=end.installed)
         return end
 
-    async def _carry_out(self, nursery: trio.Nursery) -> SpawnEnd:
+    async def _end_of_round(self, nursery: trio.Nursery, turn: AppTurn) -> SpawnEnd:
+        try:
+            return await self._carry_out(nursery, turn)
+        except TrionodeError as error:
+            self._counters.add("spawner.broken_rounds")
+            log.error("round of the spawner broke off", app=self._app, problem=error.one_line())
+            return SpawnEnd(self._rules.spawner.blocked_delay_s, f"an error: {error.message}", self._app)
+
+    async def _carry_out(self, nursery: trio.Nursery, turn: AppTurn) -> SpawnEnd:
         steps = plan_spawn(await self._facts.spawn_facts(), self.memory, self._rules, self._rng)
         try:
             need: Need = next(steps)
             while True:
+                turn.app = getattr(need, "app", self._app)
                 need = steps.send(await self._answer(need, nursery))
         except StopIteration as end:
             found = end.value
@@ -234,7 +243,7 @@ class Spawner:
 
     async def _answer(self, need: Need, nursery: trio.Nursery) -> Any:
         if isinstance(need, RemoveOwn):
-            nursery.start_soon(self._world.remove_own, need, name=f"removal of {need.app}")
+            nursery.start_soon(self._remove_own, need, name=f"removal of {need.app}")
             return None
         if isinstance(need, Install):
             if not self._ready.is_open:
@@ -242,6 +251,10 @@ class Spawner:
             self._doing = "installing"
         self._app = getattr(need, "app", self._app)
         return await self._world.answer(need)
+
+    async def _remove_own(self, need: RemoveOwn) -> None:
+        with self._turns.of(need.app):
+            await self._world.remove_own(need)
 
 
 def _left_to_others(reason: str) -> str:
