@@ -22,6 +22,7 @@ from trionode.containers.operations import Busy, Operations
 from trionode.containers.planned import PlannedAction
 from trionode.errors import TrionodeError
 from trionode.plans.parts import Part
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
@@ -97,6 +98,7 @@ class ImageUpdates:
         self._bus = bus
         self._counters = counters
         self._rng = rng
+        self._turns = AppTurns("imageupdates", counters)
         self._compared: dict[str, Compared] = {}
         self._brought: dict[str, str] = {}
         """Component -> the digest it was last redeployed for: one that is not found here afterwards is no
@@ -135,9 +137,16 @@ class ImageUpdates:
                     await trio.sleep(self._settings.between_apps_s)
                 self._must_be_free()
                 checked += 1
-                if await self._is_outdated(app):
-                    triggered += 1
-                    await self._redeploy(app)
+                over: _CycleOver | None = None
+                with self._turns.of(app):
+                    try:
+                        if await self._is_outdated(app):
+                            triggered += 1
+                            await self._redeploy(app)
+                    except _CycleOver as end:
+                        over = end
+                if over is not None:
+                    raise over
         except _CycleOver as end:
             self._counters.add("containers.imageupdates.cut_short")
             log.info("the rest is looked at in the next cycle", why=str(end))
