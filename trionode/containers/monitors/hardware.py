@@ -25,6 +25,7 @@ from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 
 SECOND_LOOK_S = 600.0
+SECOND_LOOK_S = 600.0
 REASON = "this machine has no room for it any more"
 
 log = get_logger("containers.hardware")
@@ -105,6 +106,7 @@ class HardwareWatch:
         if not first:
             return
         log.warning("no room for apps, looked at again before any goes", apps=first, again_s=SECOND_LOOK_S)
+        self._next_s = trio.current_time() + SECOND_LOOK_S
         await trio.sleep(SECOND_LOOK_S)
         machine = await self._room.machine()
         if machine is None:
