@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from network.env import OWNER
-from network.node import LOOK_EVERY_S, Node
+from network.node import LOOK_EVERY_S, PATIENCE, Node
 from trionode.devnet.registering import signed_request, specification
 from trionode.registry.messages import app_message, message_document
 from trionode.runtime.clock import SystemClock
@@ -66,10 +66,19 @@ async def submit(node: Node, body: dict[str, Any]) -> dict[str, Any]:
 
 async def register(node: Node, spec: dict[str, Any], within_s: float = 30.0) -> str:
     """Register an app at a node, as soon as it has the links for it; the hash that has to be paid."""
+    return await _accepted(node, "fluxappregister", spec, within_s)
+
+
+async def update(node: Node, spec: dict[str, Any], within_s: float = 30.0) -> str:
+    """The same for a new specification of an app."""
+    return await _accepted(node, "fluxappupdate", spec, within_s)
+
+
+async def _accepted(node: Node, kind: str, spec: dict[str, Any], within_s: float) -> str:
     answer: dict[str, Any] = {}
-    with trio.move_on_after(within_s):
+    with trio.move_on_after(within_s * PATIENCE):
         while not answer or "enough peers" in str(answer["data"]):
-            answer = await submit(node, request_of("fluxappregister", spec))
+            answer = await submit(node, request_of(kind, spec))
             await trio.sleep(LOOK_EVERY_S)
     assert answer.get("status") == "success", answer
     app_hash = str(answer["data"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import trio
+
 from network.http import Caller
 from trionode.devnet.layout import CONTROL_PORT
 
 ALL = "all"
+LOOK_EVERY_S = 0.1
+CALLS_WITHIN_S = 120.0
 
 
 class ChainControl:
@@ -73,6 +77,14 @@ class ChainControl:
 
     async def relist(self, ip: str) -> None:
         await self.ask("POST", f"/node-list/restore/{ip}")
+
+    async def await_calls(self, method: str, source_ip: str, count: int = 2) -> None:
+        """Wait for that many calls from now on: what the first of two was told has arrived at its node."""
+        before = max((call["id"] for call in await self.journal()), default=0)
+        with trio.fail_after(CALLS_WITHIN_S):
+            # The stand-in has no events.
+            while sum(call["id"] > before for call in await self.journal(method, source_ip)) < count:  # noqa: ASYNC110
+                await trio.sleep(LOOK_EVERY_S)
 
     async def journal(self, method: str = "", source_ip: str = "") -> list[dict[str, Any]]:
         """The RPC calls that arrived, of one method and one caller."""

@@ -20,10 +20,10 @@ from typing import Any
 import trio
 
 from network.namespace import Namespace
+from network.node import LOOK_EVERY_S, PATIENCE
 from trionode.containers.machine.bootmounts import CRONTAB_LOCK
 
-SETTLES_WITHIN_S = 10.0
-LOOK_EVERY_S = 0.1
+SETTLES_WITHIN_S = 60.0
 OF_THE_NODE = "TRIONODE-PRIVATE"
 """Its firewall chain: there as long as the machine is."""
 OF_THE_MACHINE = ("crontab line", "mount unit")
@@ -168,7 +168,7 @@ class EngineRoom:
     ) -> tuple[str, str]:
         """Wait until it runs, in another run than the one named; its `run_id`."""
         found: tuple[str, str] | None = None
-        with trio.move_on_after(within_s):
+        with trio.move_on_after(within_s * PATIENCE):
             while True:
                 found = self.run_id(container)
                 if found is not None and found != other_than:

@@ -63,6 +63,12 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes whose benchmark says that their system is locked down (Arcane) and unwraps keys."""
 
 
+NO_DAEMON: dict[str, Any] = {"system.boot_daemon_timeout_s": 6.0}
+"""For a boot that waits for the daemon in vain: settings of the node, or `Node.set_up`."""
+
+NO_DATA: dict[str, Any] = {"system.boot_sync_timeout_s": 6.0}
+"""For a boot that waits for the registry in vain."""
+
 ENGINE_SETTINGS: dict[str, Any] = {
     "hosting.engine": "docker",
     # The disk of the machine that tests run on need not be as large as that of a node.
@@ -111,7 +117,8 @@ SETTINGS: dict[str, Any] = {
     "api.test_controls": True,
     "api.team_id": TEAM.address,
     "api.support_id": SUPPORT.address,
-    "api.event_ring": 4096,
+    # Tests look back to the start of a node, however long a busy machine takes for all of a module.
+    "api.event_ring": 100_000,
     "peers.ping_interval_s": 1.0,
     "peers.max_missed_pongs": 3,
     "peers.handshake_timeout_s": 3.0,
@@ -157,8 +164,9 @@ SETTINGS: dict[str, Any] = {
     "hash_sync.retry_ladder_blocks": [0, 10, 20, 50],
     "registry.temporary_message_ttl_s": 300.0,
     "system.heartbeat_interval_s": 2.0,
-    "system.boot_daemon_timeout_s": 6.0,
-    "system.boot_sync_timeout_s": 6.0,
+    # Long enough for any machine; a test of the time's end has it shorter (`NO_DAEMON`, `NO_DATA`).
+    "system.boot_daemon_timeout_s": 90.0,
+    "system.boot_sync_timeout_s": 90.0,
     "boot.delay_factor": 0.01,
     "monitors.node_interval_s": 2.0,
     "supervisor.restart_delay_s": 0.5,

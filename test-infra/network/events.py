@@ -65,8 +65,10 @@ class EventReader:
         headers = {"Last-Event-ID": str(self._last), "Accept": "text/event-stream"}
         path = "/flux/eventstream"
         async with self._caller.streamed(*self._address, "GET", path, headers=headers) as (status, chunks):
-            if status != 200:
+            if status == 404:
                 raise AssertionError(f"{self._address[0]} has no event stream: HTTP {status}")
+            if status != 200:
+                raise Unanswered(f"{self._address[0]} starts or stops: HTTP {status}")
             waiting = b""
             async for chunk in chunks:
                 *records, waiting = (waiting + chunk).split(b"\n\n")

@@ -24,17 +24,21 @@ from network.engineroom import EngineRoom
 from network.env import ENGINE_SETTINGS, SETTINGS, TEAM, TIERS, Env, admin_of
 from network.http import Caller, Unanswered
 from network.namespace import Namespace, NoNamespace
-from network.node import LOOK_EVERY_S, Node, NodeProcess, going_down
+from network.node import LOOK_EVERY_S, PATIENCE, Node, NodeProcess, going_down
 from network.processes import Running
 from network.stubs import PeerStub, ServicesStub
 from trionode.devnet import layout as places
 from trionode.devnet.layout import BENCH_PORT, CONTROL_PORT, DAEMON_PORT
 from trionode.devnet.processes import module_command
 
-STUBS_UP_WITHIN_S = 30.0
+STUBS_UP_WITHIN_S = 120.0
 NODES_PER_OFFSET = 20
 NAMESPACE_NEEDED = "NETWORK_NAMESPACE_NEEDED"
 """Set this variable where a real cut is a must: then nothing takes its place."""
+
+
+BUSY = "another operation is in progress"
+"""What a node says that is doing something to an app just then."""
 
 
 class Connected:
@@ -59,7 +63,7 @@ class Connected:
 
     async def page(self, ip: str, port: int, within_s: float = 10.0) -> str:
         """What the web server of an app answers, which begins to listen a little after its container runs."""
-        with trio.move_on_after(within_s):
+        with trio.move_on_after(within_s * PATIENCE):
             while True:
                 try:
                     answer = await self._network.caller.ask(ip, port, "GET", "/index.html")
@@ -68,15 +72,18 @@ class Connected:
                     await trio.sleep(LOOK_EVERY_S)
         raise AssertionError(f"no page at {ip}:{port} within {within_s:g} s")
 
-    async def command(self, node: Node, *words: str, signed: bool = False, code: int = 0) -> str:
+    async def command(self, node: Node, *words: str, signed: bool = False) -> str:
         """What `trionode WORDS` prints when it is told to ask that node; `signed`: as its operator."""
-        key: tuple[str, ...] = ()
-        if signed:
-            path = node.place.folder / "operator.key"
-            path.touch(mode=0o600)
-            path.write_text(node.admin.wif + "\n", "ascii")
-            key = ("--key", str(path))
-        return await self._network.command_line(node, *words, *key, code=code)
+        return await self._network.command_line(node, *words, *(_key_of(node) if signed else ()))
+
+    async def operate(self, node: Node, *words: str, within_s: float = 60.0) -> str:
+        """The same for what is done to apps, as the operator, as soon as nothing else is under way."""
+        ended, text = 1, BUSY
+        with trio.move_on_after(within_s * PATIENCE):
+            while BUSY in text:
+                ended, text = await self._network.ended_command(node, *words, *_key_of(node))
+        assert ended == 0, (words, ended, text)
+        return text
 
     @property
     def host(self) -> Node:
@@ -178,14 +185,18 @@ class Network:
             yield Connected(self, nursery)
             nursery.cancel_scope.cancel(reason="the test has ended")
 
-    async def command_line(self, node: Node, *words: str, code: int = 0) -> str:
-        """What `trionode WORDS` prints when it is told to ask that node; `code`: how it has to end."""
+    async def command_line(self, node: Node, *words: str) -> str:
+        """What `trionode WORDS` prints when it is told to ask that node, and goes well."""
+        ended, text = await self.ended_command(node, *words)
+        assert ended == 0, (words, ended, text)
+        return text
+
+    async def ended_command(self, node: Node, *words: str) -> tuple[int, str]:
+        """Its exit code and what it printed, however it ended."""
         log = self.layout.folder / f"cli-{next(self._numbers)}.log"
         command = module_command("trionode", "--config", str(node.place.config), *words)
         ended = await Running(command, log, self.namespace).wait()
-        text = log.read_text("utf-8")
-        assert ended == code, (words, ended, text)
-        return text
+        return ended, log.read_text("utf-8")
 
     def run(self, scenario: Callable[[Connected], Awaitable[None]]) -> None:
         """Run `scenario` on the connected network; for tests that make a network of their own."""
@@ -322,6 +333,14 @@ class Network:
             self.engine.close()
         if self.namespace is not None:
             self.namespace.close()
+
+
+def _key_of(node: Node) -> tuple[str, str]:
+    """The words that let a command sign as the operator of a node."""
+    path = node.place.folder / "operator.key"
+    path.touch(mode=0o600)
+    path.write_text(node.admin.wif + "\n", "ascii")
+    return "--key", str(path)
 
 
 def _namespace() -> Namespace | None:

@@ -68,6 +68,7 @@ def test_docker_compose_accepts_them() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="changing the root needs root on Linux"
 )
@@ -83,6 +84,7 @@ def test_the_root_file_system_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(900)
 def test_the_image_builds_and_runs() -> None:
     if shutil.which("docker") is None or _docker("info").returncode != 0:
         pytest.skip("no Docker engine runs on this machine")
@@ -97,4 +99,4 @@ def test_the_image_builds_and_runs() -> None:
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=300)

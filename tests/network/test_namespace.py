@@ -6,13 +6,16 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from network.namespace import HARNESS_IP, Namespace, NoNamespace
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 PORT = 5000
+ANSWERS_WITHIN_S = 60.0
+SILENT_FOR_S = 0.5
 FIRST, SECOND, THIRD = "127.1.0.1", "127.2.0.1", "127.3.0.1"
 
 
@@ -32,7 +35,8 @@ def serve(namespace: Namespace, ip: str) -> None:
         listener = socket.create_server((ip, PORT))
 
     def echo(connection: socket.socket) -> None:
-        with connection:
+        # What was said while the link was cut arrives later; its sender may be gone by then.
+        with connection, suppress(ConnectionError):
             while said := connection.recv(100):
                 connection.sendall(said)
 
@@ -47,10 +51,11 @@ def serve(namespace: Namespace, ip: str) -> None:
 
 def dial(namespace: Namespace, source: str, target: str) -> socket.socket:
     with namespace.entered():
-        return socket.create_connection((target, PORT), timeout=0.5, source_address=(source, 0))
+        return socket.create_connection((target, PORT), timeout=ANSWERS_WITHIN_S, source_address=(source, 0))
 
 
-def answers(link: socket.socket) -> bool:
+def answers(link: socket.socket, within_s: float = ANSWERS_WITHIN_S) -> bool:
+    link.settimeout(within_s)
     try:
         link.sendall(b"x")
         return bool(link.recv(10))
@@ -68,13 +73,10 @@ def test_only_the_cut_node_is_lost_and_a_mended_one_is_back(namespace: Namespace
     assert all(answers(link) for link in links.values())
 
     namespace.cut(SECOND)
-    cut = {ends: answers(link) for ends, link in links.items()}
-    assert cut == {
-        (FIRST, SECOND): False,
-        (SECOND, FIRST): False,
-        (FIRST, THIRD): True,
-        (HARNESS_IP, SECOND): True,
-    }
+    for ends in ((FIRST, THIRD), (HARNESS_IP, SECOND)):
+        assert answers(links[ends]), ends
+    for ends in ((FIRST, SECOND), (SECOND, FIRST)):
+        assert not answers(links[ends], SILENT_FOR_S), ends
     for source, target in ((FIRST, SECOND), (SECOND, FIRST)):
         with pytest.raises(OSError, match="unreachable") as refusal:
             dial(namespace, source, target)

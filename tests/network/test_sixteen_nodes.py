@@ -9,7 +9,7 @@ import trio
 from network import Connected, Env, Network
 from network.apps import await_in_force, register, web_app
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 def test_sixteen_nodes_link_get_ready_and_register_an_app(tmp_path: Path) -> None:

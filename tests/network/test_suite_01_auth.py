@@ -10,7 +10,7 @@ from network.env import OWNER, TEAM, USER, admin_of
 
 from trionode.wire.keys import NodeKey
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 PEOPLE = {"admin": admin_of(1), "app owner": OWNER, "team": TEAM, "user": USER}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from network import Connected, Env, Network
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

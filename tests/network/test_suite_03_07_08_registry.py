@@ -19,11 +19,13 @@ from network.apps import (
     register,
     request_of,
     submit,
+    update,
     web_app,
 )
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
+IN_ORDER = True
 NODES = 10
 LATE = 10
 FIRST_BLOCK = 2_100_000
@@ -149,11 +151,11 @@ async def test_07_a_message_that_was_lost_is_fetched_again(net: Connected) -> No
 async def test_08_an_update_is_in_force_everywhere(net: Connected) -> None:
     await linked(net)
     spec = web_app("devshop", description="a bigger shop")
-    answer = await submit(net[1], request_of("fluxappupdate", spec))
-    assert answer["status"] == "success", answer
-    await net.chain.queue_app(answer["data"])
+    app_hash = await update(net[1], spec)
+    await everywhere(net, await_message, app_hash)
+    await net.chain.queue_app(app_hash)
     await net.chain.mine()
-    await everywhere(net, await_in_force, "devshop", answer["data"], 60)
+    await everywhere(net, await_in_force, "devshop", app_hash, 60)
 
 
 @pytest.mark.trio

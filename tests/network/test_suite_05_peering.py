@@ -9,7 +9,7 @@ from network import Connected, Env, Network
 
 from trionode.devnet.layout import API_PORT
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

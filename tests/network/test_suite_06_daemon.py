@@ -12,7 +12,7 @@ from network import Connected, Env, Network
 
 from trionode.devnet.layout import BENCH_PORT, DAEMON_PORT, RPC_PASSWORD, RPC_USER
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 # The daemon's silence must not end the confirmation here: that is suite 17.
 PATIENT = {"chain.confirmation_stale_s": 60.0, "chain.confirmation_expired_s": 120.0}

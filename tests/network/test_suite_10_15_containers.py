@@ -8,8 +8,10 @@ network, and a reboot is one: containers end and volumes are unmounted.
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -18,13 +20,20 @@ from busyboximages import WEB
 from network import Connected, Env, Network
 from network.apps import await_in_force, container_app, installed, launch
 from network.boot import leave_heartbeat
-from network.env import TEAM, BootContext
+from network.env import NO_DAEMON, NO_DATA, SETTINGS, TEAM, BootContext
 from network.http import Unanswered
+from network.network import BUSY
+from network.node import PATIENCE
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+from trionode.containers.install.records import KEY as INSTALL_RECORDS
 
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
+
+IN_ORDER = True
 APP, CONTAINER, IMAGE, PORT = "webshop", "fluxweb_webshop", "shop/web:v1", 36_301
 FILE = "/data/kept"
+TRIES = 5
+PATIENT = {name: SETTINGS[name] for name in (*NO_DAEMON, *NO_DATA)}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +75,7 @@ async def hosted(net: Connected) -> tuple[str, str]:
     await net.chain.start_ticker()
     await host.in_phase("READY", 90)
     if APP not in await installed(host):
-        await net.command(host, "install", APP, signed=True)
+        await net.operate(host, "install", APP)
     await net[3].until(f"/apps/location/{APP}", lambda rows: [row["ip"] for row in rows] == [host.ip], 30)
     return await net.engine.up(CONTAINER, within_s=10)
 
@@ -83,10 +92,17 @@ async def test_an_app_comes_to_run_there(net: Connected) -> None:
     net.engine.api.exec(CONTAINER, ["sh", "-c", f"echo note > {FILE}"])
 
 
-async def back(net: Connected, context: BootContext, *, reboot: bool = True) -> dict[str, Any]:
+async def back(
+    net: Connected,
+    context: BootContext,
+    *,
+    reboot: bool = True,
+    settings: Mapping[str, Any] = PATIENT,
+) -> dict[str, Any]:
     """The node dies, its machine reboots or not, and it starts again; the boot context it found."""
     host = net.host
     await host.stop(signal.SIGKILL)
+    host.set_up({**PATIENT, **settings})
     if reboot:
         net.engine.reboot()
     await leave_heartbeat(host.place, context)
@@ -143,7 +159,7 @@ async def test_15_a_clean_reboot_waits_for_the_registry_in_vain(net: Connected) 
     await net.chain.stop_ticker()
     for other in net.others(net.host):
         other.cut()
-    context = await back(net, "rebooted")
+    context = await back(net, "rebooted", settings=NO_DATA)
     assert (context["machineRebooted"], context["cleanShutdown"], context["firstBoot"]) == (True, True, False)
     assert 0 <= context["downtimeMs"] < 420_000
     await everything_removed(net, "the app data was not complete in time")
@@ -153,7 +169,7 @@ async def test_15_a_clean_reboot_waits_for_the_registry_in_vain(net: Connected) 
 async def test_15_rebooted_and_the_daemon_does_not_answer(net: Connected) -> None:
     await hosted(net)
     await net.chain.fail_rpc(net.host.ip)
-    await back(net, "rebooted")
+    await back(net, "rebooted", settings=NO_DAEMON)
     await everything_removed(net, "the chain daemon did not answer in time")
 
 
@@ -171,8 +187,9 @@ async def test_15_away_too_long(net: Connected) -> None:
     await hosted(net)
     mark = await net[3].mark()
     context = await back(net, {"rebooted": True, "clean": True, "downtime_s": 500})
-    assert 500_000 <= context["downtimeMs"] < 560_000
-    await everything_removed(net, "the machine was shut down for 8", 20.0)
+    away_ms = context["downtimeMs"]
+    assert 500_000 <= away_ms < 800_000
+    await everything_removed(net, f"the machine was shut down for {away_ms / 60_000:.1f} min", 20.0)
     await net[3].event("network:appremoved", after=mark, within_s=30, ip=net.host.ip, name=APP)
 
 
@@ -184,6 +201,29 @@ def has_container(net: Connected) -> bool:
     return CONTAINER in net.engine.api.container_names()
 
 
+async def killed_while_it_installs(net: Connected, so_far: Callable[[Connected], bool]) -> bool:
+    """False when the install was quicker than our look at it: that proves nothing."""
+    host = net.host
+    session = await host.sign_in(host.admin)
+
+    async def ask() -> None:
+        said = BUSY
+        with contextlib.suppress(Unanswered):
+            while BUSY in said:
+                answer = await host.ask("GET", f"/apps/installapplocally/{APP}", session=session)
+                said = str(answer["data"])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        with trio.fail_after(30 * PATIENCE):
+            while not so_far(net):  # noqa: ASYNC110 - neither disk nor engine tell it at once
+                await trio.sleep(0.002)
+        await host.stop(signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(host.place.folder / "data" / "local.sqlite")) as database:
+        (text,) = database.execute("SELECT value FROM meta WHERE key = ?", (INSTALL_RECORDS,)).fetchone()
+    return [record["phase"] for record in json.loads(text)] == ["installing"]
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize("so_far", [has_volume, has_container])
 async def test_a_node_killed_while_it_installs_leaves_nothing_and_can_do_it_again(
@@ -191,20 +231,15 @@ async def test_a_node_killed_while_it_installs_leaves_nothing_and_can_do_it_agai
 ) -> None:
     host = net.host
     await net.chain.start_ticker()
-    await host.in_phase("READY", 90)
-    assert APP not in await installed(host)
-    session = await host.sign_in(host.admin)
-
-    async def ask() -> None:
-        with contextlib.suppress(Unanswered):
-            await host.ask("GET", f"/apps/installapplocally/{APP}", session=session)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
-        with trio.fail_after(30):
-            while not so_far(net):  # noqa: ASYNC110 - neither disk nor engine tell it at once
-                await trio.sleep(0.002)
-        await host.stop(signal.SIGKILL)
+    for _ in range(TRIES):
+        await host.in_phase("READY", 90)
+        assert APP not in await installed(host)
+        if await killed_while_it_installs(net, so_far):
+            break
+        await host.start()
+        await net.operate(host, "remove", APP, "--yes")
+    else:
+        pytest.fail("each time the install was through before the node was killed")
     assert net.engine.left_behind() != [], "it was killed in the middle"
     await host.start()
     await host.event("boot:settled", after=0, within_s=30)

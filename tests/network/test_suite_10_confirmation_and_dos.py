@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from network import Connected, Env, Network
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 PHASE = "orchestrator:stateChanged"
 

@@ -8,7 +8,7 @@ import pytest
 from network import Connected, Env, Network, Node
 from network.env import OWNER, TEAM, USER
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

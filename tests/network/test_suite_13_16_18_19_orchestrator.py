@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from network import Connected, Env, Network, Node
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 PHASE = "orchestrator:stateChanged"
 

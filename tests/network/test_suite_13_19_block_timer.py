@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from network import Connected, Env, Network
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 PHASE = "orchestrator:stateChanged"
 WAIVED_AFTER = 250
@@ -18,6 +18,8 @@ def test_19_a_pair_that_never_has_two_peers_is_ready_at_the_250th_block(tmp_path
         node = net[1]
         await node.in_phase("SYNCING", 30)
         await node.event("messageCapability:changed", after=0, within_s=30, capable=True)
+        # The blocks found at the start are counted by now.
+        await node.until("/explorer/issynced", lambda synced: synced is True, 30)
         counted = (await node.orchestrator())["blocks"]
         mark = await node.mark()
         height = await net.chain.mine(WAIVED_AFTER - 1 - counted)

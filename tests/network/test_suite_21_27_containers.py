@@ -17,8 +17,9 @@ from busyboximages import WEB
 from network import Connected, Env, Network
 from network.apps import container_app, installed, launch, launch_sealed, sealed
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
+IN_ORDER = True
 IMAGE = "shop/web:v1"
 BROKEN, BLOCKED, SHUT = "brokenshop", "blockedshop", "shutshop"
 SHUT_PORT = 36_203
@@ -100,6 +101,7 @@ async def left_to_others_first(net: Connected, wanted: Wanted) -> None:
 async def test_21_a_secure_node_prefers_encrypted_apps_that_want_what_it_has(net: Connected) -> None:
     await net.chain.start_ticker()
     await net.chain.secure(net.host.ip)
+    await net.chain.await_calls("getbenchmarks", net.host.ip)
     await left_to_others_first(
         net,
         {
@@ -115,6 +117,7 @@ async def test_21_a_secure_node_prefers_encrypted_apps_that_want_what_it_has(net
 async def test_21_another_node_waits_longer(net: Connected) -> None:
     await net.chain.start_ticker()
     await net.chain.insecure(net.host.ip)
+    await net.chain.await_calls("getbenchmarks", net.host.ip)
     await left_to_others_first(
         net,
         {
@@ -162,5 +165,5 @@ async def test_27_an_app_that_failed_is_not_tried_again(net: Connected, failed: 
     assert names.count(BROKEN) == 1
     assert BROKEN not in await installed(host)
     for name in await installed(host):
-        await net.command(host, "remove", name, "--yes", signed=True)
+        await net.operate(host, "remove", name, "--yes")
     assert net.engine.left_behind() == []

@@ -14,7 +14,7 @@ from network.apps import request_of, web_app
 
 from trionode.registry.messages import app_message, message_document
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 SETTINGS = {
     "hash_sync.max_rounds": 1,

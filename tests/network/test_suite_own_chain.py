@@ -9,7 +9,7 @@ import pytest
 from network import Connected, Env, Network
 from network.apps import await_in_force, await_resolved, register, web_app
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 from network import Connected, Env, Network, Node
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 APP = "webshop"
 GRACE_MS = 420_000
