@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -20,9 +21,9 @@ from trionode.devnet.network import LocalNetwork, local_network
 from trionode.devnet.observe import NodeView, agreed, fetch, look
 from trionode.errors import StartupError
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
-TIME_SCALE = 0.002
+TIME_SCALE = 0.004
 RUNNING_EXPIRY_S = 7500 * TIME_SCALE
 
 
@@ -39,11 +40,21 @@ async def views_until(network: LocalNetwork, condition, within_s: float) -> list
     pytest.fail(f"not within {within_s:g} s: {views}\n{logs}")
 
 
+async def asked(ip: str, path: str, within_s: float = 60.0) -> Any:
+    """`data` of an answer, which a busy machine may give late."""
+    with trio.fail_after(within_s):
+        while True:
+            try:
+                return await trio.to_thread.run_sync(fetch, ip, path)
+            except TimeoutError:
+                continue
+
+
 @pytest.mark.trio
 async def test_four_nodes_agree_and_forget_a_killed_one_at_its_expiry(tmp_path: Path) -> None:
     overrides = {"appstate.time_scale": TIME_SCALE}
     async with local_network(tmp_path, 4, offset=40, overrides=overrides) as network:
-        await views_until(network, lambda views: agreed(network.layout, views), 60)
+        await views_until(network, lambda views: agreed(network.layout, views), 240)
         victim = network.layout.nodes[3]
         witness = network.layout.nodes[0]
         os.kill(network.processes[victim.number].pid, signal.SIGKILL)
@@ -51,8 +62,8 @@ async def test_four_nodes_agree_and_forget_a_killed_one_at_its_expiry(tmp_path: 
         def link_is_dropped(views: list[NodeView]) -> bool:
             return all(view.outbound + view.inbound == 2 for view in views if view.place is not victim)
 
-        await views_until(network, link_is_dropped, 30)
-        rows = await trio.to_thread.run_sync(fetch, witness.ip, "/apps/locations")
+        await views_until(network, link_is_dropped, 120)
+        rows = await asked(witness.ip, "/apps/locations")
         expiries = {row["expireAt"] for row in rows if row["ip"] == victim.ip}
         assert len(expiries) == 1, "a killed node is listed until its expiry, with all its apps"
 
@@ -63,10 +74,15 @@ async def test_four_nodes_agree_and_forget_a_killed_one_at_its_expiry(tmp_path: 
                 if view.place is not victim
             )
 
-        await views_until(network, victim_is_gone, RUNNING_EXPIRY_S + 30)
+        await views_until(network, victim_is_gone, RUNNING_EXPIRY_S + 120)
+
         # The others announce themselves again and again, so they never vanish meanwhile.
-        views = await look(network.layout)
-        assert all(len(view.locations or ()) == 9 for view in views if view.place is not victim)
+        def others_are_there(views: list[NodeView]) -> bool:
+            answers = [view.locations for view in views if view.place is not victim and view.answers]
+            assert all(len(locations or ()) == 9 for locations in answers), views
+            return len(answers) == 3
+
+        await views_until(network, others_are_there, 120)
     assert all(process.returncode is not None for process in network.processes.values())
 
 
@@ -81,7 +97,7 @@ async def test_a_busy_address_is_told(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "trionode", "devnet", "--nodes", "2", "--offset", "80"]
+    command = [sys.executable, "-m", "trionode", "devnet", "--nodes", "2", "--offset", "85"]
     with subprocess.Popen(
         [*command, "--dir", str(tmp_path / "net")], stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as parent:
@@ -93,7 +109,7 @@ def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
         assert len(pids) == 2
         parent.send_signal(signal.SIGINT)
         rest = parent.stdout.read()
-        assert parent.wait(timeout=20) == 0
+        assert parent.wait(timeout=120) == 0
     assert "all nodes stopped" in rest
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -106,7 +122,8 @@ def test_the_commands_of_the_readme_answer(tmp_path: Path) -> None:
 
 async def _ask_everything(folder: Path) -> None:
     async with local_network(folder, 3, offset=90) as network:
-        await views_until(network, lambda views: agreed(network.layout, views), 60)
+        await views_until(network, lambda views: agreed(network.layout, views), 240)
+        await views_until(network, lambda views: all(v.outbound + v.inbound == 2 for v in views), 120)
         config = str(network.layout.nodes[0].config)
 
         async def ask(*words: str) -> str:
@@ -123,5 +140,5 @@ async def _ask_everything(folder: Path) -> None:
         assert "peers:added" in await ask("events")
         first, second, _ = network.layout.nodes
         question = f"/flux/checkfluxavailability?ip={second.ip}&port={API_PORT}"
-        answer = await trio.to_thread.run_sync(fetch, first.ip, question)
+        answer = await asked(first.ip, question)
         assert answer["message"] == "Asking Flux is available"

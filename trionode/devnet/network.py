@@ -24,7 +24,7 @@ from trionode.runtime.clock import SystemClock
 from trionode.runtime.logs import get_logger
 from trionode.wire.keys import NodeKey
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.5
 NODE_STOP_S = 3.0
 STUB_STOP_S = 1.0
