@@ -151,7 +151,6 @@ def prepare(folder: Path, nodes: int) -> Layout:
             **dict.fromkeys(
                 (
                     "services.lists_url",
-                    "services.releases_url",
                     "services.geolocation_url",
                     "services.stats_url",
                 ),
