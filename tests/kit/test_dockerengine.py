@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import firewall
+import leaks
 import pytest
 from busyboximages import CRASH, WEB, import_image
 from dockerengine import DockerEngine, EngineFailedError, TestEngine, others, start_engine
@@ -45,13 +46,16 @@ def test_two_containers_find_each_other_by_name_and_publish_on_loopback(
     api.run(
         "kittwo", image, HostConfig={"NetworkMode": "kitnet", "Memory": 64 << 20, "NanoCpus": 500_000_000}
     )
-    assert api.exec("kittwo", ["wget", "-qO-", "http://kitone/"]) == (0, "hello\n")
+    # It may not listen yet.
+    asking = "until wget -qO- http://kitone/ 2>/dev/null; do sleep 0.1; done"
+    assert api.exec("kittwo", ["sh", "-c", asking]) == (0, "hello\n")
     seen = subprocess.run(["busybox", "wget", "-qO-", "http://127.0.0.9:31999/"], capture_output=True)
     assert seen.stdout == b"hello\n"
     assert api.container_names() >= {"kitone", "kittwo"}
     left = nothing_left.difference()
     assert [line.split()[:2] for line in left].count(["left:", "container"]) == 2
     assert any("172.23.241.0/24" in line and "firewall rule" in line for line in left)
+    api.heeds_sigterm("kitone")
     api.stop("kitone", 20)
     assert api.inspect("kitone")["State"]["ExitCode"] == 0
     for name in ("kitone", "kittwo"):
@@ -118,6 +122,18 @@ def test_everything_that_is_left_is_named(engine_api: EngineApi, engine_turn: No
     assert [kind.split()[0] for kind in kinds] == ["file", "firewall", "loop", "mount", "volume"]
     (units / "app.mount").unlink()
     assert watch.settled() == []
+
+
+def test_what_other_nodes_have_in_the_crontab_is_not_ours(
+    engine_api: EngineApi, engine_turn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["@reboot mount -o loop /elsewhere/a /elsewhere/b"]
+    monkeypatch.setattr(leaks, "_crontab", lambda: lines)
+    watch = LeakWatch(engine_api, folders=[tmp_path])
+    lines.append(f"@reboot mount -o loop {tmp_path}/a {tmp_path}/b")
+    assert watch.difference() == [f"left: crontab line {lines[1]}"]
+    lines[:] = ["@reboot mount -o loop /elsewhere/c /elsewhere/d"]
+    assert watch.difference() == []
 
 
 def alive(pid: int) -> bool:

@@ -25,7 +25,7 @@ from trionode.containers.host import CONTAINER_CHANGED
 pytestmark = pytest.mark.trio
 
 CORE = "fluxcore_base"
-SOON_S = 20.0
+SOON_S = 120.0
 """Nothing here is a matter of speed: the machine may be busy."""
 
 

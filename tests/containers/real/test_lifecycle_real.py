@@ -34,7 +34,7 @@ from trionode.runtime.counters import Counters
 pytestmark = pytest.mark.trio
 
 SIZE_GB = 0.005
-ANSWERS_WITHIN_S = 20.0
+ANSWERS_WITHIN_S = 120.0
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ async def test_linked_apps_live_and_leave_nothing(
         for name in ("shop", "base"):
             outcome = await life.actions.remove(name, reason="the test")
             assert outcome.ok, outcome
-    assert watch.difference() == []
+    assert watch.settled() == []
     assert machine.left() == []
 
 
@@ -201,7 +201,7 @@ async def test_a_new_image_under_the_tag_replaces_the_old_one(
         assert any(found.endswith(digest) for found in shown.digests)
         assert old not in {image.id for image in await docker.images()}
         assert (await life.actions.remove("base", reason="the test", force=True)).ok
-    assert watch.difference() == []
+    assert watch.settled() == []
 
 
 @pytest.mark.parametrize("step", ["allocate", "mount", "remember"])
@@ -220,7 +220,7 @@ async def test_a_volume_that_cannot_be_made_undoes_the_install(
         assert not outcome.ok
         assert outcome.step == "volume core_base"
         assert life.records.all() == ()
-    assert watch.difference() == []
+    assert watch.settled() == []
     assert machine.left() == []
 
 
@@ -239,7 +239,7 @@ async def test_a_taken_port_undoes_the_install(
             await listener.aclose()
         assert not outcome.ok
         assert outcome.step == "start core_base"
-    assert watch.difference() == []
+    assert watch.settled() == []
     assert machine.left() == []
 
 
@@ -258,7 +258,7 @@ async def test_an_install_cancelled_anywhere_leaves_nothing(
                 await life.actions.remove("base", reason="the test")
             assert life.records.all() == ()
             assert life.installed.rows() == ()
-    assert watch.difference() == []
+    assert watch.settled() == []
     assert machine.left() == []
 
 
@@ -289,7 +289,7 @@ async def test_what_a_killed_process_left_is_removed_by_the_next(
     async with node(engine, machine, world) as (life, _):
         assert life.records.all() == ()
         assert life.installed.rows() == ()
-    assert watch.difference() == []
+    assert watch.settled() == []
     assert machine.left() == []
 
 
@@ -301,7 +301,7 @@ RECEIVER = """
 import socket, sys
 door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 door.bind(("0.0.0.0", 514))
-door.settimeout(20)
+door.settimeout(120)
 sys.stdout.buffer.write(door.recv(65536))
 """
 
@@ -344,4 +344,4 @@ async def test_a_collector_receives_what_components_write(
             "_host_id": f"{'c' * 64}0",
         }
         assert (await life.actions.remove("logs", reason="the test")).ok
-    assert watch.difference() == []
+    assert watch.settled() == []

@@ -50,7 +50,7 @@ SETTINGS = {
     "resources.locked_hdd_gb": 0,
     "resources.locked_extra_hdd_gb": 0,
 }
-WITHIN_S = 60.0
+WITHIN_S = 240.0
 T = TypeVar("T")
 
 
