@@ -17,6 +17,7 @@ from fakedocker import Answer, FakeDocker
 from trionode.containers.docker import link
 from trionode.containers.docker.engine import DockerEngine, open_docker
 from trionode.containers.engine import (
+    CHANGES_BYTES,
     Credentials,
     EngineError,
     EngineEvent,
@@ -428,3 +429,14 @@ async def test_half_a_character_is_refused_without_asking(
     with pytest.raises(EngineError, match="half a character"):
         async with engine.pull("a:1", Credentials("anna", odd)) as messages:
             await anext(aiter(messages))
+
+
+async def test_a_list_of_changes_without_end_is_refused(fake: FakeDocker, engine: DockerEngine) -> None:
+    one = b'{"Path":"/tmp/a","Kind":1}'
+    fake.answers["GET", "containers/fluxa/changes"] = Answer(pieces=(b"[", one, b"]"))
+    assert await engine.changes("fluxa") == [{"Path": "/tmp/a", "Kind": 1}]
+    many = (b"[" + (one + b",") * 40_000,) * (CHANGES_BYTES // 1_000_000 + 1)
+    fake.answers["GET", "containers/fluxa/changes"] = Answer(pieces=many, hangs=True)
+    with trio.fail_after(WITHIN_S), pytest.raises(EngineError, match="more than"):
+        await engine.changes("fluxa")
+    assert await closed(fake)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+import trio
 
 from trionode.containers.monitors.electorate import HttpElectorate
 from trionode.runtime.counters import Counters
@@ -27,7 +29,7 @@ class OneNode:
         if self.body is None:
             raise SourceError("not there")
 
-        async def pieces() -> AsyncIterator[bytes]:
+        async def pieces() -> AsyncGenerator[bytes, None]:
             yield self.body or b""
 
         yield HttpBody(200, "", pieces())
@@ -104,3 +106,38 @@ async def test_a_node_that_says_nothing_of_use_is_silent(body: bytes | None) -> 
 async def test_what_is_no_address_does_not_answer(address: str) -> None:
     async with httpx.AsyncClient() as client:
         assert await HttpElectorate(client, OneNode(b"[]"), Counters()).running(address) is None
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_an_answer_without_end_is_none(encoding: str) -> None:
+    """Nor is one that grows when it is unpacked: none was asked for."""
+    sent = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 40:
+            sent += 1
+            await trio.lowlevel.checkpoint()
+            yield b" " * (1 << 20)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        if encoding == "gzip":
+            body = gzip.compress(b'["' + b"0" * (1 << 26) + b'"]')
+            return httpx.Response(200, stream=OneBody(body), headers={"Content-Encoding": "gzip"})
+        return httpx.Response(200, content=pieces())
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        assert await HttpElectorate(client, OneNode(None), Counters()).listed(URL) is None
+    assert sent <= 6
+
+
+class OneBody(httpx.AsyncByteStream):
+    """A body as it comes over the wire."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body

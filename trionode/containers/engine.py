@@ -20,6 +20,10 @@ from trionode.plans.createoptions import CreateOptions
 from trionode.plans.networks import Subnet
 
 
+CHANGES_BYTES = 4 << 20
+"""The longest list of changed files that is read."""
+
+
 class EngineError(HostError):
     """The engine refused. `status`: its HTTP status, None when there was none."""
 
@@ -269,7 +273,7 @@ class Engine(Protocol):
         ...
 
     async def changes(self, container: str) -> Sequence[Mapping[str, Any]]:
-        """[{Path, Kind}] against its image."""
+        """[{Path, Kind}] against its image; EngineError when they take more than CHANGES_BYTES."""
         ...
 
     def logs(

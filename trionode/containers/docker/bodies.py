@@ -63,6 +63,16 @@ def login(name: str, credentials: Credentials) -> str:
     return base64.urlsafe_b64encode(encoded(said)).decode()
 
 
+async def whole(body: Body, limit_bytes: int, doing: str) -> bytes:
+    """All of it. Raises EngineError when it is longer than that."""
+    content = bytearray()
+    while piece := await body.receive():
+        content += piece
+        if len(content) > limit_bytes:
+            raise EngineError(f"cannot {doing}: there are more than {limit_bytes} bytes of them")
+    return bytes(content)
+
+
 async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
     while content := await body.receive():
         yield content

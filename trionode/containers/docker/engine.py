@@ -25,12 +25,14 @@ from trionode.containers.docker.bodies import (
     output,
     segment,
     split_repotag,
+    whole,
 )
 from trionode.containers.docker.events import DockerEvents
 from trionode.containers.docker.machine import folder_has_project_quota, limit_open_files, open_files_here
 from trionode.containers.docker.requests import Body, Requests
 from trionode.containers.docker.streams import LogLines
 from trionode.containers.engine import (
+    CHANGES_BYTES,
     Conflict,
     ContainerDetails,
     ContainerRow,
@@ -181,7 +183,9 @@ class DockerEngine:
     async def changes(self, container: str) -> Sequence[Mapping[str, Any]]:
         """See `Engine.changes`."""
         path = f"containers/{segment(container)}/changes"
-        content = await self._requests.call("GET", path, doing=f"list changes of {container}")
+        doing = f"list changes of {container}"
+        async with self._requests.stream("GET", path, doing=doing) as body:
+            content = await whole(body, CHANGES_BYTES, doing)
         # None at all are told as null.
         return [] if content.strip() == b"null" else decode(content, list[Document])
 

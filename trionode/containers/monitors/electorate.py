@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import trio
 
+from trionode.containers.node.shortbody import PLAIN, within_bytes
 from trionode.lifecycle.names import bare
 from trionode.runtime.counters import Counters
 from trionode.sync.source import PeerHttp, SourceError
@@ -76,12 +77,15 @@ class HttpElectorate:
 
     async def _manager_says(self, url: str) -> list[str] | None:
         try:
-            answer = await self._client.get(url)
-        except httpx.HTTPError:
+            async with self._client.stream("GET", url, headers=PLAIN) as answer:
+                body = await within_bytes(answer, ANSWER_BYTES)
+        except (httpx.HTTPError, httpx.InvalidURL):
             return None
         if answer.status_code == httpx.codes.NOT_FOUND:
             return []
-        return _addresses(answer.content) if answer.status_code == httpx.codes.OK else None
+        if body is None or answer.status_code != httpx.codes.OK:
+            return None
+        return _addresses(body)
 
     async def _node_says(self, ip: str, port: int) -> list[str] | None:
         try:

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import trio
 
+from trionode.containers.node.shortbody import PLAIN, within_bytes
 from trionode.errors import TrionodeError
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
@@ -53,21 +54,14 @@ class OutsideHttp:
             raise _failed(url, "the answer is no JSON") from error
 
     async def _read(self, url: str) -> bytes:
-        body = bytearray()
-        # a compressed answer could hold more than its size says
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Accept": "application/json", **PLAIN}
         async with self._client.stream("GET", url, headers=headers, timeout=self._timeout_s) as answer:
-            # to leave the loop early would leave generators of httpx unclosed; cancelling inside ends them
-            with trio.CancelScope() as enough:
-                async for piece in answer.aiter_raw():
-                    body += piece
-                    if len(body) > BODY_LIMIT_BYTES:
-                        enough.cancel()
+            body = await within_bytes(answer, BODY_LIMIT_BYTES)
         if answer.status_code != httpx.codes.OK:
             raise _failed(url, f"it answered with status {answer.status_code}")
-        if len(body) > BODY_LIMIT_BYTES:
+        if body is None:
             raise _failed(url, "the answer is too long")
-        return bytes(body)
+        return body
 
 
 def _failed(url: str, why: str) -> OutsideError:
