@@ -379,6 +379,10 @@ class NodeCore:
             *self.watch.services(),
         ]
 
+    def is_essential(self, service: Service) -> bool:
+        """Whether a crash loop of it ends the node: of what keeps apps not, they would lose more by that."""
+        return self.containers is None or service not in self.containers.services()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run all services bare, without restarts: the simulator wants crashes to surface."""
         async with trio.open_nursery() as nursery:

@@ -147,8 +147,9 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
             tcp_user_timeout_ms=settings.peers.tcp_user_timeout_ms,
         )
         supervisor.add(manager, essential=False)
-        for service in [*core.services(), front_door]:
-            supervisor.add(service, essential=True)
+        for service in core.services():
+            supervisor.add(service, essential=core.is_essential(service))
+        supervisor.add(front_door, essential=True)
         if core.containers is not None:
             supervisor.add(desk, essential=False)
         for extra in [*side_ports(settings, core.counters), lag]:

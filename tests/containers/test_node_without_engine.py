@@ -20,6 +20,14 @@ async def story(world: World) -> None:
     hosts = await stage.hosted(SHOP)
     restarted, running = hosts[0], hosts[1]
 
+    core = running.running
+    assert core.containers is not None
+    looking_after = core.containers.services()
+    assert [core.is_essential(service) for service in core.services()] == [
+        service not in looking_after for service in core.services()
+    ], "who looks after apps and crashes does not take the node, and with it all apps, from the network"
+    assert looking_after
+
     # the process starts again while the engine is away
     await world.kill(restarted)
     for node in (restarted, running):

@@ -49,7 +49,7 @@ class Containers:
         self.seams = seams
         self.engine, self.disk = seams.engine, seams.disk
         self.operations = Operations()
-        self.installed = InstalledApps(seams.local, seams.opener)
+        self.installed = InstalledApps(seams.local, seams.opener, parts.counters)
         self.records = InstallRecords(seams.local)
         self.stops = OperatorStops(seams.local, parts.bus)
         self.tampering = TamperingLog(seams.local, parts.bus, parts.counters, parts.clock)

@@ -25,6 +25,7 @@ from trionode.hosting.port import AppNews, RunningApp
 from trionode.lifecycle.local import RUNNING, Container, InstalledApp
 from trionode.lifecycle.names import container_name, is_app_container
 from trionode.lifecycle.running import runs_well
+from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
@@ -117,6 +118,7 @@ class EngineHost:
         self._told: tuple[tuple[RunningApp, ...] | None, frozenset[str]] | None = None
         self._news = AppNews()
         self._wanted = trio.Event()
+        self._app_turns = AppTurns("host", counters)
         self._lost_ms = 0
         self._away_since_s: float | None = None
         self._rows: tuple[InstalledApp, ...] | None = None
@@ -129,6 +131,14 @@ class EngineHost:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ready when the engine has told what it has, or has turned out to be away."""
+        try:
+            await self._follow(task_status)
+        except Exception:
+            # what is in memory grows old from now on, so nobody may go on building on it
+            self._is_away("what follows it has crashed and is started again")
+            raise
+
+    async def _follow(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._engine.events() as events, trio.open_nursery() as nursery:
             await self._refresh()
             task_status.started()
@@ -138,8 +148,11 @@ class EngineHost:
                     self._counters.add("containers.host.events_lost")
                     self._lost_ms = event.at_ms or self._clock.now_ms()
                     self._wanted.set()
-                elif (change := self.table.apply(event, self._clock.now_ms())) is not None:
-                    self._publish([change])
+                    continue
+                with self._app_turns.of(event.name):
+                    change = self.table.apply(event, self._clock.now_ms())
+                    if change is not None:
+                        self._publish([change])
         raise EngineError("the events of the engine came to an end", remedy="see what the engine says")
 
     async def _sweep(self) -> None:

@@ -17,6 +17,8 @@ from trionode.lifecycle.local import Component, InstalledApp
 from trionode.plans.parts import Part, is_encrypted, parts_of
 from trionode.plans.requirements import Amount, locked_by
 from trionode.registry.rows import CurrentSpec
+from trionode.runtime.appturns import AppTurns
+from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.store.localapps import LocalAppStore
 from trionode.wire.jsjson import stringify
@@ -53,7 +55,11 @@ class LocalRow(msgspec.Struct, frozen=True):
 class InstalledApps:
     """The table of one node. `load` before use; `opener` is None where nothing encrypted can be read."""
 
-    def __init__(self, store: LocalAppStore, opener: Opener | None = None) -> None:
+    def __init__(
+        self, store: LocalAppStore, opener: Opener | None = None, counters: Counters | None = None
+    ) -> None:
+        self._turns = AppTurns("installed", counters if counters is not None else Counters())
+        self._unreadable: set[tuple[str, str]] = set()
         self._store = store
         self._opener = opener
         self._rows: dict[str, LocalRow] = {}
@@ -109,7 +115,13 @@ class InstalledApps:
     def parts(self, name: str, tier: str | None = None) -> tuple[Part, ...]:
         """Its components in order; none when it is not here or not opened yet."""
         spec = self.opened_now(name)
-        return () if spec is None else parts_of(spec, tier) or ()
+        if spec is None or (name, str(spec.get("hash"))) in self._unreadable:
+            return ()
+        with self._turns.of(name):
+            return parts_of(spec, tier) or ()
+        # one app that cannot be read must not hide all the others: it counts as one that is not opened
+        self._unreadable.add((name, str(spec.get("hash"))))
+        return ()
 
     def installed(self) -> tuple[InstalledApp, ...]:
         """All apps by name, with the components of those that are opened."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from trionode.sim.store import WatchedStore
 
 WHOLE_CHECK_S = 600.0
-FORBIDDEN_COUNTERS = ("peers.crashed",)
-"""Counted where the node survives its own defect; in the simulator each of them ends the run."""
+FORBIDDEN_COUNTERS = ("peers.crashed", "unforeseen.")
+"""Counted where the node survives its own defect; in the simulator each of them ends the run. Beginnings."""
 
 
 class Checks:
@@ -67,9 +67,9 @@ class Checks:
             if core is None:
                 continue
             self._compare(node.store, None)
-            for name in FORBIDDEN_COUNTERS:
-                if core.counters[name]:
-                    self._violate(node.name, f"counted {name} = {core.counters[name]}")
+            for beginning in FORBIDDEN_COUNTERS:
+                for name, count in core.counters.snapshot(beginning).items():
+                    self._violate(node.name, f"counted {name} = {count}")
 
     def _compare(self, store: WatchedStore, ip: str | None) -> None:
         core = store.core
