@@ -35,9 +35,19 @@ class OneNode:
         yield HttpBody(200, "", pieces())
 
 
+class OneBody(httpx.AsyncByteStream):
+    """A body as it comes over the wire."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
 async def asked(status: int, body: bytes) -> tuple[object, Counters]:
     counters = Counters()
-    transport = httpx.MockTransport(lambda request: httpx.Response(status, content=body))
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, stream=OneBody(body)))
     async with httpx.AsyncClient(transport=transport) as client:
         return await HttpElectorate(client, OneNode(None), counters).listed(URL), counters
 
@@ -131,13 +141,3 @@ async def test_an_answer_without_end_is_none(encoding: str) -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         assert await HttpElectorate(client, OneNode(None), Counters()).listed(URL) is None
     assert sent <= 6
-
-
-class OneBody(httpx.AsyncByteStream):
-    """A body as it comes over the wire."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._body

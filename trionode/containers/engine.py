@@ -19,7 +19,6 @@ from trionode.errors import HostError
 from trionode.plans.createoptions import CreateOptions
 from trionode.plans.networks import Subnet
 
-
 CHANGES_BYTES = 4 << 20
 """The longest list of changed files that is read."""
 
