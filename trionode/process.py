@@ -38,6 +38,7 @@ from trionode.runtime.signals import HARD_EXIT_S, HardExit
 from trionode.runtime.supervisor import Supervisor
 from trionode.runtime.systemd import ServiceManager
 from trionode.store.appregistry_judges import ProcessJudges
+from trionode.store.copymark import refuse_unfinished
 from trionode.store.faults import with_faults
 from trionode.store.open import open_stores
 from trionode.store.port import StoreServer
@@ -65,6 +66,7 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     async with AsyncExitStack() as stack:
         transport = WsTransport(settings.peers, bind_host=bind_host)
         stores = await stack.enter_async_context(open_stores(settings.store, folder))
+        await refuse_unfinished(stores.events)
         registry_store = stores.registry
         if settings.api.test_controls:
             registry_store = with_faults(registry_store)

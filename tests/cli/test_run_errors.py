@@ -19,10 +19,12 @@ import trio
 from trionode.chain.conf import DaemonConf
 from trionode.cli import exitcodes
 from trionode.cli.main import COMMANDS, call
-from trionode.config.tree import Settings
+from trionode.config.tree import Settings, StoreSettings
 from trionode.errors import StartupError, StoreError
 from trionode.runtime.logs import tear_down_logs
 from trionode.runtime.supervisor import ServiceCrashLoop, StopCutShort
+from trionode.store.copymark import MARKER, unfinished
+from trionode.store.open import open_stores
 from trionode.wire.keys import NodeKey
 
 WIF = "5HueCGU8rMjxEXxiPuD5BDku4MkFqeZyd4dZ1jvhTVqvbTLvyTJ"
@@ -71,6 +73,20 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     assert error.startswith("trionode: ")
     assert " - " in error, "a remedy is missing"
     return error
+
+
+def test_no_node_starts_on_an_unfinished_copy(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def begin_a_copy() -> None:
+        async with open_stores(StoreSettings(), tmp_path / "data") as stores:
+            await stores.events.put_meta(MARKER, unfinished(()))
+
+    trio.run(begin_a_copy)
+    assert call([*options, "run"]) == exitcodes.CANNOT_START
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trionode: ")]
+    assert "is an unfinished copy" in line
+    assert "trionode store copy" in line
 
 
 def test_a_good_set_up_passes(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:

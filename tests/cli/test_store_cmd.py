@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from trionode.appstate.facts import fact_of
 from trionode.cli import exitcodes
 from trionode.cli.main import call
 from trionode.config.tree import StoreSettings
-from trionode.store.copying import MARKER, Side
+from trionode.store.copying import Side
+from trionode.store.copymark import MARKER
 from trionode.store.open import open_stores
 
 
@@ -90,6 +93,98 @@ def test_a_copy_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.CaptureF
 
     trio.run(begin)
     assert said(capsys, "copy", url, target)["equal"]
+
+
+def test_an_unfinished_copy_is_told_and_may_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled(tmp_path / "a" / "events.sqlite")
+
+    async def mark() -> None:
+        async with open_stores(StoreSettings(url=url), tmp_path) as stores:
+            await stores.events.put_meta(MARKER, "unfinished:ab")
+
+    trio.run(mark)
+    found = said(capsys, "check", url)
+    assert found["code"] == exitcodes.FAILURE
+    assert [one["what"] for one in found["findings"]] == ["an unfinished copy, on which no node starts"]
+    assert call(["store", "keep", url]) == exitcodes.OK
+    assert "`trionode run` starts on it" in capsys.readouterr().out
+    assert said(capsys, "check", url)["code"] == exitcodes.OK
+    assert call(["store", "keep", url]) == exitcodes.FAILURE
+    assert "is no unfinished copy" in capsys.readouterr().err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_check_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = filled(tmp_path / "a" / "events.sqlite")
+    before = contents(tmp_path / "a")
+    assert said(capsys, "check", url)["code"] == exitcodes.OK
+    assert contents(tmp_path / "a") == before
+    # Files that are not there are told and not made.
+    for name in ("registry.sqlite", "local.sqlite.lock", "local.sqlite"):
+        (tmp_path / "a" / name).unlink()
+    before = contents(tmp_path / "a")
+    found = said(capsys, "check", url)
+    (missing,) = [one for one in found["findings"] if one["where"] == "files"]
+    assert missing["examples"] == ["local.sqlite", "registry.sqlite"]
+    assert dict(found["holds"])["events"] == 41
+    assert contents(tmp_path / "a") == before
+
+
+@pytest.mark.process
+def test_check_looks_into_the_files_of_a_running_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a" / "events.sqlite"
+    url = filled(path)
+
+    async def look() -> None:
+        async with open_stores(StoreSettings(url=url), tmp_path) as stores:
+            row = running(77)
+            await stores.events.commit([PutEvent(row, fact_of(row))])
+            before = contents(path.parent)
+            assert before["events.sqlite-wal"]
+            # Another process, as an operator would: this one holds the lock already.
+            arguments = [sys.executable, "-m", "trionode", "store", "check", url, "--json"]
+            done = await trio.run_process(arguments, capture_stdout=True)
+            found = json.loads(done.stdout)
+            assert dict(found["holds"])["events"] == 42
+            assert "in use" in found["facts"]
+            after = contents(path.parent)
+            assert after.keys() == before.keys()
+            assert all(after[name] == before[name] for name in before if not name.endswith("-shm"))
+            await stores.events.put_meta("a", "b")
+
+    trio.run(look)
+
+
+def test_check_reads_what_a_killed_node_left_in_its_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled(tmp_path / "a" / "events.sqlite")
+    killed = tmp_path / "killed"
+
+    async def leave() -> None:
+        async with open_stores(StoreSettings(url=url), tmp_path) as stores:
+            row = running(77)
+            await stores.events.commit([PutEvent(row, fact_of(row))])
+            # As kill -9 leaves it, or a backup that took the files with their logs.
+            shutil.copytree(tmp_path / "a", killed)
+
+    trio.run(leave)
+    for shm in (True, False):
+        if not shm:
+            for left in killed.glob("*-shm"):
+                left.unlink()
+        before = contents(killed)
+        assert dict(said(capsys, "check", f"sqlite:{killed}")["holds"])["events"] == 42
+        after = contents(killed)
+        assert after.keys() == before.keys()
+        assert all(after[name] == before[name] for name in before if not name.endswith("-shm"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from nodedata import fill
 from trionode.cli import exitcodes
 from trionode.cli.main import call
 from trionode.config.tree import StoreSettings
-from trionode.store.copying import MARKER, Side
+from trionode.store.copying import Side
+from trionode.store.copymark import MARKER
 from trionode.store.open import open_stores
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import trio
 from trionode.appstate.changes import Change, PutLocation
 from trionode.appstate.documents import LocationRow
 from trionode.config.tree import StoreSettings
-from trionode.errors import StoreError
+from trionode.errors import StoreAway, StoreError
 from trionode.store.memory import MemoryStore
 from trionode.store.open import open_event_store
 from trionode.store.sqlite import SqliteStore, open_sqlite
@@ -176,9 +177,63 @@ async def test_stores_are_chosen_by_their_address(tmp_path: Path) -> None:
             pass
 
 
-async def test_a_failing_commit_does_not_block_readers(tmp_path: Path) -> None:
-    async with open_sqlite(tmp_path / "log.sqlite") as store, trio.open_nursery() as nursery:
-        nursery.start_soon(store.commit, puts(2000))
-        for _ in range(5):
-            await store.counts()
-    assert (tmp_path / "log.sqlite").exists()
+async def test_readers_go_on_while_a_commit_takes_long_and_fails(tmp_path: Path) -> None:
+    """They see what was there before it, while it runs and after."""
+    async with open_sqlite(tmp_path / "log.sqlite") as store:
+        await store.commit(puts(3))
+        let_go = threading.Event()
+        is_writing = trio.Event()
+        seen: list[int] = []
+
+        def hang(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM locations")
+            trio.from_thread.run_sync(is_writing.set)
+            assert let_go.wait(30)
+            connection.execute("no statement")
+
+        async def fail() -> None:
+            with pytest.raises(StoreError, match="syntax error"):
+                await store._write(hang)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await is_writing.wait()
+            with trio.move_on_after(20):
+                for _ in range(3):
+                    seen.append((await store.counts())["locations"])
+                    seen.append(len([row async for row in store.load()]))
+            let_go.set()
+        assert seen == [3] * 6
+        assert (await store.counts())["locations"] == 3
+        await store.commit(puts(1, start=9))
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced", "log deleted"])
+async def test_nothing_is_acknowledged_into_a_file_that_is_gone(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    async with open_sqlite(path) as store:
+        await store.commit(puts(3))
+        if how == "log deleted":
+            Path(f"{path}-wal").unlink()  # noqa: ASYNC240 - a moment only
+        elif how == "deleted":
+            path.unlink()
+        else:
+            for file in tmp_path.glob("log.sqlite*"):  # noqa: ASYNC240
+                file.rename(aside / file.name)
+            if how == "replaced":
+                path.write_bytes(b"")
+        for _ in range(2):
+            with pytest.raises(StoreAway, match="moved, deleted or replaced") as caught:
+                await store.put_meta("a", "b")
+            assert "put it back" in caught.value.remedy
+        assert await store.get_meta("a") is None, "the write was taken back"
+        assert (await store.counts())["locations"] == 3, "what is there can still be read"
+        if how == "moved":
+            for file in aside.iterdir():
+                file.rename(tmp_path / file.name)
+            await store.put_meta("a", "b")
+    if how == "moved":
+        async with open_sqlite(path) as again:
+            assert await again.get_meta("a") == "b"

@@ -95,6 +95,25 @@ def copy_all(
     return exitcodes.OK if equal else exitcodes.FAILURE
 
 
+@command.command(epilog=_URL_HELP)
+@click.argument("url", required=False)
+@click.option("--prefix", help="Prefix of the database names (default: store.mongo_prefix).")
+@click.pass_obj
+def keep(invocation: Invocation, url: str | None, prefix: str | None) -> int:
+    """Accept a database with an unfinished copy as it is, so that `trionode run` starts on it.
+
+    What the copy did not bring comes from peers and from the chain, but for the apps installed on the node:
+    those that are missing are not known to it. Without URL: the database of the configuration.
+    """
+    settings = _settings(invocation, url, prefix)
+
+    import trio
+
+    trio.run(_keep, settings, _folder(invocation, url))
+    click.echo("kept as it is: `trionode run` starts on it, and no copy continues there")
+    return exitcodes.OK
+
+
 # Choosing the databases
 
 
@@ -141,12 +160,10 @@ def _shown(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
-def _must_exist(settings: StoreSettings, folder: Path) -> Path | None:
+def _must_exist(settings: StoreSettings, folder: Path) -> Path:
     """The file of an SQLite database; opening would make an empty one in its place."""
-    from trionode.store.open import FILE_NAME, REGISTRY_FILE_NAME, is_mongo
+    from trionode.store.open import FILE_NAME, REGISTRY_FILE_NAME
 
-    if is_mongo(settings.url):
-        return None
     path = folder / (settings.url.removeprefix("sqlite:") or FILE_NAME)
     if not path.exists() and not path.with_name(REGISTRY_FILE_NAME).exists():
         raise StoreError(f"there is no database at {path}", remedy="name the file, or the folder it is in")
@@ -158,11 +175,13 @@ async def _side(settings: StoreSettings, folder: Path) -> AsyncIterator[Side]:
     from trionode.store.copying import Side
     from trionode.store.open import open_stores
 
-    name = _shown(settings.url) or str(folder)
-    if settings.mongo_prefix and "://" in settings.url:
-        name += f" (prefix {settings.mongo_prefix})"
     async with open_stores(settings, folder) as stores:
-        yield Side(name, stores.events, stores.registry, stores.local)
+        yield Side(_name(settings, folder), stores.events, stores.registry, stores.local)
+
+
+def _name(settings: StoreSettings, folder: Path) -> str:
+    name = _shown(settings.url) or str(folder)
+    return f"{name} (prefix {settings.mongo_prefix})" if settings.mongo_prefix and "://" in name else name
 
 
 # Doing it
@@ -170,15 +189,18 @@ async def _side(settings: StoreSettings, folder: Path) -> AsyncIterator[Side]:
 
 async def _check(settings: StoreSettings, folder: Path) -> Checkup:
     from trionode.store.checkup_rows import check_rows
-    from trionode.store.open import is_mongo
+    from trionode.store.copying import Side
+    from trionode.store.open import is_mongo, open_files_to_read
 
     if is_mongo(settings.url):
         from trionode.store.mongo.checkup import check_mongo
 
         return await check_mongo(settings)
-    _must_exist(settings, folder)
-    async with _side(settings, folder) as side:
-        return await check_rows(side)
+    path = _must_exist(settings, folder)
+    async with open_files_to_read(path) as found:
+        stores = found.stores
+        side = Side(_name(settings, folder), stores.events, stores.registry, stores.local)
+        return await check_rows(side, missing=found.missing, in_use=found.in_use)
 
 
 async def _copy(one: StoreSettings, other: StoreSettings, show: Any) -> Sequence[Compared]:
@@ -186,13 +208,28 @@ async def _copy(one: StoreSettings, other: StoreSettings, show: Any) -> Sequence
     from trionode.store.copying import copy
     from trionode.store.open import is_mongo
 
-    _must_exist(one, Path.cwd())
+    if not is_mongo(one.url):
+        _must_exist(one, Path.cwd())
     if is_mongo(other.url):
         from trionode.store.mongo.checkup import refuse_filled_mongo
 
         await refuse_filled_mongo(other)
     async with _side(one, Path.cwd()) as source, _side(other, Path.cwd()) as target:
         return await copy(source, target, now_ms=SystemClock().now_ms(), progress=show)
+
+
+async def _keep(settings: StoreSettings, folder: Path) -> None:
+    from trionode.store.copymark import KEPT, MARKER, is_unfinished
+    from trionode.store.open import is_mongo
+
+    if not is_mongo(settings.url):
+        _must_exist(settings, folder)
+    async with _side(settings, folder) as side:
+        if not is_unfinished(await side.log.get_meta(MARKER)):
+            raise StoreError(
+                f"{side.name} is no unfinished copy", remedy="nothing to do: the node starts on it"
+            )
+        await side.log.put_meta(MARKER, KEPT)
 
 
 # Showing it

@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from trionode.store.copymark import is_unfinished
+
 Severity = Literal["note", "repair", "problem"]
 """note: no harm. repair: `trionode run` puts it right by itself. problem: a person has to decide."""
 
@@ -73,6 +75,17 @@ class RegistryMarks(msgspec.Struct, frozen=True):
 
 
 _SHOWN = 3
+
+
+def copy_findings(mark: str | None) -> Iterator[Finding]:
+    """Half a copy: `mark` is the value of the marker that a copy sets."""
+    if is_unfinished(mark):
+        yield Finding(
+            "problem",
+            "all",
+            "an unfinished copy, on which no node starts",
+            "repeat `trionode store copy`, or accept it with `trionode store keep`",
+        )
 
 
 def finding(severity: Severity, where: str, what: str, then: str, found: Iterable[str]) -> Iterator[Finding]:

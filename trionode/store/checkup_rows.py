@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trionode.appstate.documents import EventRow, InstallErrorRow, InstallingRow, LocationRow
 from trionode.store.checkup import (
     Checkup,
     EventMark,
     LogMarks,
     RegistryMarks,
+    copy_findings,
+    finding,
     log_findings,
     registry_findings,
 )
 from trionode.store.copying import Side
+from trionode.store.copymark import MARKER
+from trionode.store.localapps import LOCAL_KIND
 from trionode.wire.jsjson import parse
 
 
-async def check_rows(side: Side) -> Checkup:
-    """Read everything and judge it. Raises StoreError when a row cannot be read."""
+async def check_rows(side: Side, *, missing: Sequence[str] = (), in_use: bool = False) -> Checkup:
+    """Read everything and judge it. Raises StoreError when a row cannot be read.
+
+    `missing`: files that are not there. `in_use`: a node runs on the others.
+    """
     events: list[EventMark] = []
     places: list[tuple[str, str]] = []
     other: dict[str, list[tuple[str, ...]]] = {"installing": [], "install_errors": []}
@@ -37,8 +46,17 @@ async def check_rows(side: Side) -> Checkup:
         [(row.name, row.hash) async for row in registry.stream_current()],
     )
     held = await side.log.counts() | await registry.counts()
-    findings = [*log_findings(LogMarks(events, places, other)), *registry_findings(marks)]
+    if side.local is not None:
+        held[LOCAL_KIND] = len(await side.local.rows())
+    findings = [
+        *copy_findings(await side.log.get_meta(MARKER)),
+        *finding("note", "files", "files that are not there", "`trionode run` makes them", missing),
+        *log_findings(LogMarks(events, places, other)),
+        *registry_findings(marks),
+    ]
     facts = {"read to block": str(await registry.scanned_height())}
+    if in_use:
+        facts["in use"] = "by a running node: what it wrote meanwhile may be seen in part"
     return Checkup(side.name, list(held.items()), facts, findings)
 
 

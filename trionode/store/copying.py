@@ -1,8 +1,8 @@
 """Copy everything a node keeps from one pair of stores to another (docs/storage.md).
 
 It may be cut off at any moment and started again: what arrived is found and not written twice. Until it is
-finished the target carries a marker, so that an unfinished copy is told from a database with a life of its
-own, which is never touched. At the end both sides are read once more and compared, kind by kind.
+finished the target carries a mark (copymark.py), so that an unfinished copy is told from a database with a
+life of its own, which is never touched. At the end both sides are read once more and compared, kind by kind.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from trionode.appstate.documents import (
     SignedCopy,
 )
 from trionode.appstate.facts import fact_of
-from trionode.errors import StoreError
 from trionode.registry.changes import (
     AddHashes,
     AddPermanents,
@@ -52,12 +51,19 @@ from trionode.registry.changes import (
     UpdateHashes,
 )
 from trionode.registry.rows import HashRow, PermanentRow
+from trionode.store.copymark import (
+    FINISHED,
+    MARKER,
+    brought_by,
+    is_unfinished,
+    refuse_filled,
+    refuse_lived_in,
+    unfinished,
+)
 from trionode.store.localapps import LOCAL_KIND, LocalAppStore, copy_local, held_locally
 from trionode.store.port import Store
 from trionode.store.registry_port import RegistryStore
 
-MARKER, UNFINISHED = "copy", "unfinished"
-"""Meta key of the event log: "unfinished" while the target is being filled."""
 EVENT_META = ("heartbeat", "ownAddress")
 REGISTRY_META = ("hashSyncVersion",)
 PAGE = 1000
@@ -127,7 +133,7 @@ async def copy(source: Side, target: Side, *, now_ms: int, progress: Progress) -
         await copy_local(source.local, target.local)
     compared = await compare(source, target, now_ms=now_ms)
     if all(kind.is_equal for kind in compared):
-        await target.log.put_meta(MARKER, "finished")
+        await target.log.put_meta(MARKER, FINISHED)
     return compared
 
 
@@ -192,24 +198,20 @@ REGISTRY_KINDS = (
 
 
 async def _claim(source: Side, target: Side) -> None:
-    """Mark the target as being filled, unless it has a life of its own."""
-    if await target.log.get_meta(MARKER) == UNFINISHED:
-        return
-    held = await target.log.counts() | await target.registry.counts()
-    if target.local is not None:
-        held[LOCAL_KIND] = len(await target.local.rows())
-    refuse_filled(target.name, held)
-    await target.log.put_meta(MARKER, UNFINISHED)
-
-
-def refuse_filled(name: str, held: Mapping[str, int]) -> None:
-    """Raise StoreError when a target holds documents, `held` by kind."""
-    found = [f"{count} {kind}" for kind, count in held.items() if count]
-    if found:
-        raise StoreError(
-            f"{name} is not empty: it holds {', '.join(found)}",
-            remedy="name an empty database (another file, another prefix), or delete this one first",
-        )
+    """Mark the target as being filled, with what comes of installed apps, unless it has a life of its own."""
+    wanted = [] if source.local is None else await held_locally(source.local)
+    brought = {digest(row).hex() for row in wanted}
+    there = [] if target.local is None else await held_locally(target.local)
+    mark = await target.log.get_meta(MARKER)
+    if is_unfinished(mark):
+        brought |= brought_by(mark)
+        strange = [row for row in there if digest(row).hex() not in brought]
+        alive = [await side.log.get_meta("heartbeat") for side in (source, target)]
+        refuse_lived_in(target.name, strange, *alive)
+    else:
+        held = await target.log.counts() | await target.registry.counts()
+        refuse_filled(target.name, held | {LOCAL_KIND: len(there)})
+    await target.log.put_meta(MARKER, unfinished(brought))
 
 
 # The event log

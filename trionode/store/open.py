@@ -10,17 +10,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import trio
 
 from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
-from trionode.store.localapps import LocalAppStore, MemoryLocalApps, open_sqlite_local
+from trionode.store.localapps import LocalAppStore, MemoryLocalApps, SqliteLocalApps, open_sqlite_local
 from trionode.store.memory import MemoryStore
 from trionode.store.port import Store, StoreServer
 from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.store.registry_port import RegistryStore
-from trionode.store.registry_sqlite import open_sqlite_registry
-from trionode.store.sqlite import open_sqlite
+from trionode.store.registry_sqlite import SqliteRegistryStore, open_sqlite_registry
+from trionode.store.sqlite import SqliteStore, open_sqlite
 from trionode.store.sqlite_disk import SqliteDisk
+from trionode.store.sqlite_file import SqliteFile
 
 FILE_NAME = "events.sqlite"
 REGISTRY_FILE_NAME = "registry.sqlite"
@@ -77,6 +79,41 @@ async def open_stores(settings: StoreSettings, data_dir: Path) -> AsyncIterator[
         open_sqlite_local(path.with_name(LOCAL_FILE_NAME), disk) as local_store,
     ):
         yield Stores(event_store, registry_store, local_store, disk)
+
+
+class ReadStores(msgspec.Struct, frozen=True):
+    """Stores opened to read. `missing`: files that are not there, read as empty."""
+
+    stores: Stores
+    missing: tuple[str, ...] = ()
+    in_use: bool = False
+    """A node runs on them."""
+
+
+@asynccontextmanager
+async def open_files_to_read(path: Path) -> AsyncIterator[ReadStores]:
+    """The files of a node, `path` being that of its event log, for looking only: nothing is made or changed,
+    and a node may run on them. Raises StoreError when one cannot be read, with the remedy.
+    """
+    events, registry = SqliteStore(path), SqliteRegistryStore(path.with_name(REGISTRY_FILE_NAME))
+    local = SqliteLocalApps(path.with_name(LOCAL_FILE_NAME))
+    there: list[SqliteFile] = [file for file in (events, registry, local) if file.path.exists()]
+    try:
+        for file in there:
+            await file.open_to_read()
+        yield ReadStores(
+            Stores(
+                events if events in there else MemoryStore(),
+                registry if registry in there else MemoryRegistryStore(),
+                local if local in there else MemoryLocalApps(),
+            ),
+            tuple(file.path.name for file in (events, registry, local) if file not in there),
+            any(file.in_use for file in there),
+        )
+    finally:
+        with trio.CancelScope(shield=True):
+            for file in there:
+                await file.aclose()
 
 
 @asynccontextmanager

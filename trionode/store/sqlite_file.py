@@ -11,7 +11,7 @@ a power cut the newest commits may be gone, but the file is whole, and what is g
 moments that every peer still has and state sync brings back (docs/spec/events.md §10). FULL would cost
 one disk flush a commit for data that others hold anyway.
 
-A write that finds the disk full or the file locked is tried again for a while (sqlite_disk.py).
+A write that finds the disk full, the file locked or gone is tried again for a while (sqlite_disk.py).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 import trio
 
-from trionode.errors import StoreError
+from trionode.errors import StoreAway, StoreError
 from trionode.store.sqlite_disk import SqliteDisk
 from trionode.store.sqlite_failures import MOVE_AWAY, translated
+from trionode.store.sqlite_look import Look, look
 
 _T = TypeVar("_T")
 
@@ -94,12 +95,14 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+def prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, to_read: bool = False) -> None:
     """Check the file and create the schema in an empty one. Raises StoreError or sqlite3.Error."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables:
+        if to_read:
+            raise StoreError(f"{path} is empty", remedy="start the node: it makes what is missing")
         connection.executescript(
             f"BEGIN IMMEDIATE; {schema.statements} PRAGMA application_id = {schema.application_id};"
             f" PRAGMA user_version = {schema.version}; COMMIT;"
@@ -133,6 +136,8 @@ class SqliteFile:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._lock: int | None = None
+        self._look_only: Look | None = None
+        self._files: dict[Path, tuple[int, int]] = {}
         self._write_limit = trio.CapacityLimiter(1)
         self._turn = trio.Lock()
         self._read_limit = trio.CapacityLimiter(1)
@@ -152,13 +157,33 @@ class SqliteFile:
                 self._writer.execute(f"PRAGMA synchronous = {self._schema.synchronous}")
                 prepare(self._writer, self.path, self._schema)
                 self._reader = connect(self.path, read_only=True)
+                self._files = _identities(self.path)
             except (sqlite3.Error, OSError, StoreError):
                 self._close()
                 raise
 
+    async def open_to_read(self) -> None:
+        """Only look: nothing is changed, and a node may run on the file. Raises StoreError."""
+        await trio.to_thread.run_sync(self._open_to_read, limiter=self._write_limit)
+
+    def _open_to_read(self) -> None:
+        with translated(self.path, "read"):
+            self._look_only = look(self.path)
+            self._reader = self._look_only.connection
+            try:
+                prepare(self._reader, self.path, self._schema, to_read=True)
+            except (sqlite3.Error, OSError, StoreError):
+                self._close()
+                raise
+
+    @property
+    def in_use(self) -> bool:
+        """Opened to read: whether a node runs on the file."""
+        return self._look_only is not None and self._look_only.in_use
+
     async def aclose(self) -> None:
         """Close; a second call does nothing."""
-        if self._lock is not None:
+        if self._lock is not None or self._look_only is not None:
             await trio.to_thread.run_sync(self._close, limiter=self._write_limit)
 
     def _close(self) -> None:
@@ -166,9 +191,12 @@ class SqliteFile:
         reader, self._reader = self._reader, None
         writer, self._writer = self._writer, None
         lock, self._lock = self._lock, None
+        look_only, self._look_only = self._look_only, None
         for connection in (reader, writer):
             if connection is not None:
                 connection.close()
+        if look_only is not None:
+            look_only.close()
         if lock is not None:
             os.close(lock)
 
@@ -197,12 +225,23 @@ class SqliteFile:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(connection)
+                self._still_there()
                 connection.execute("COMMIT")
             except Exception:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
         return result
+
+    def _still_there(self) -> None:
+        """What is written to a file that has no name any more is lost with the process: say so instead."""
+        now = _identities(self.path)
+        gone = [path.name for path, identity in self._files.items() if now.get(path) != identity]
+        if gone:
+            raise StoreAway(
+                f"cannot write {self.path}: moved, deleted or replaced meanwhile ({', '.join(gone)})",
+                remedy="put it back, or restart the node: it goes on with what is there then",
+            )
 
     async def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of one query."""
@@ -221,3 +260,15 @@ class SqliteFile:
 
     def _not_open(self) -> StoreError:
         return StoreError(f"{self.path} is not open", remedy="open the store first")
+
+
+def _identities(path: Path) -> dict[Path, tuple[int, int]]:
+    """Which files the names of database and write-ahead log stand for now."""
+    found: dict[Path, tuple[int, int]] = {}
+    for name in (path, Path(f"{path}-wal")):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            continue
+        found[name] = (status.st_dev, status.st_ino)
+    return found

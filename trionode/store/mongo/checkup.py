@@ -20,12 +20,13 @@ from trionode.store.checkup import (
     Finding,
     LogMarks,
     RegistryMarks,
+    copy_findings,
     finding,
     log_findings,
     registry_findings,
 )
 from trionode.store.checkup_rows import names_in
-from trionode.store.copying import MARKER, UNFINISHED, refuse_filled
+from trionode.store.copymark import MARKER, is_unfinished, refuse_filled
 from trionode.store.mongo import events_plan, journal
 from trionode.store.mongo.connection import MongoServer
 from trionode.store.mongo.events import SCOPE as EVENTS_SCOPE
@@ -65,7 +66,9 @@ async def check_mongo(settings: StoreSettings) -> Checkup:
     server = MongoServer(msgspec.structs.replace(settings, mongo_retry_s=0.0))
     await server.open()
     try:
-        return await server.call(lambda: _Reading(server).report())
+        mark = await get_value(server, EVENTS_SCOPE, MARKER)
+        report = await server.call(lambda: _Reading(server).report())
+        return msgspec.structs.replace(report, findings=[*copy_findings(mark), *report.findings])
     finally:
         await server.aclose()
 
@@ -78,7 +81,7 @@ async def refuse_filled_mongo(settings: StoreSettings) -> None:
     server = MongoServer(msgspec.structs.replace(settings, mongo_retry_s=0.0))
     await server.open()
     try:
-        if await get_value(server, EVENTS_SCOPE, MARKER) != UNFINISHED:
+        if not is_unfinished(await get_value(server, EVENTS_SCOPE, MARKER)):
             reading = _Reading(server)
             refuse_filled(reading.name, dict(await server.call(reading.held)))
     finally:
