@@ -167,16 +167,17 @@ class Spawner:
         facts = self._facts.known()
         if facts is None:
             return ()
-        return self._next_round(outlook(facts, self.memory, self._rules, self._world.candidates()), app)
+        found = outlook(facts, self.memory, self._rules, self._world.candidates())
+        return self._next_round(found, facts.installed, app)
 
-    def _next_round(self, found: Outlook, app: str) -> tuple[PlannedAction, ...]:
-        """What the round after the pause begins with, as things are now."""
+    def _next_round(self, found: Outlook, here: frozenset[str], app: str) -> tuple[PlannedAction, ...]:
+        """What the round after the pause begins with, as things are now. `here`: what it would pass over."""
         due_s = self._until_s
         if found.stop is not None:
             return (PlannedAction("wait", "", SPAWNER, found.stop.reason, due_s=due_s),)
         if found.due is not None:
             return (PlannedAction("choose", found.due.app, "", "it was put off and is due", due_s=due_s),)
-        names = [candidate.name for candidate in found.pool]
+        names = [candidate.name for candidate in found.pool if candidate.name not in here]
         if app or len(names) == 1:
             named = [name for name in names if not app or name.lower() == app.lower()]
             others = f" or one of {len(names) - 1} others" if len(names) > 1 else ""
