@@ -65,10 +65,10 @@ async def test_following_a_log_ends_with_the_client(hosted: Any, autojump_clock:
         await trio.sleep(1)
         lines = [json.loads(line) for line in request.body.splitlines()]
         assert [line["text"] for line in lines] == ["line 0", "line 1", "line 0"]
-        assert hosted.desk._under_way == 1
+        assert hosted.desk.streams.taken == 1
         request.leave()
     await trio.sleep(1)
-    assert hosted.desk._under_way == 0
+    assert hosted.desk.streams.taken == 0
 
 
 @pytest.mark.trio
@@ -136,7 +136,7 @@ async def test_a_stream_of_samples(hosted: Any, autojump_clock: Any) -> None:
         count += 1
     assert count == 4
     await trio.sleep(2)
-    assert hosted.desk._under_way == 0
+    assert hosted.desk.streams.taken == 0
 
 
 @pytest.mark.trio
@@ -218,4 +218,4 @@ async def test_a_client_that_leaves_before_the_source_is_open_ends_it_too(
     with trio.fail_after(1):
         await gone.wait()
     await trio.lowlevel.checkpoint()
-    assert hosted.desk._under_way == 0
+    assert hosted.desk.streams.taken == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import trio
 from hostedapps import composed
 
 from trionode.api.answers import ApiFailure, data
-from trionode.api.appdesk import MAX_UNDER_WAY, AppDesk
+from trionode.api.appdesk import MAX_COMMANDS, MAX_OF_ONE, MAX_STREAMS, AppDesk
 from trionode.api.commandstream import KEPT_MESSAGES, CommandStream
 from trionode.containers.actions import Outcome
 from trionode.containers.operations import Work
@@ -164,11 +166,46 @@ async def test_not_more_than_so_many_at_once(hosted: Any, autojump_clock: Any) -
     async def rest(progress: CommandStream) -> Any:
         await trio.sleep(1000)
 
-    for _ in range(MAX_UNDER_WAY):
+    for _ in range(MAX_COMMANDS):
         hosted.desk.begin(rest)
     answer = await hosted.get("/apps/appstart/shop", **hosted.proof(hosted.person))
     assert "Too many" in answer["data"]["message"]
     await trio.sleep(1001)
+    assert (await hosted.get("/apps/appstart/shop", **hosted.proof(hosted.person)))["status"] == "success"
+
+
+@pytest.mark.trio
+async def test_whoever_follows_logs_keeps_nobody_from_commands(hosted: Any, autojump_clock: Any) -> None:
+    @asynccontextmanager
+    async def endless() -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            await trio.sleep(1000)
+            yield b""
+
+        yield pieces()
+
+    me = hosted.proof(hosted.person)
+    for number in range(MAX_STREAMS):
+        await hosted.desk.pump(endless, f"owner {number // MAX_OF_ONE}")
+    with pytest.raises(ApiFailure, match="Too many"):
+        await hosted.desk.pump(endless, "somebody else")
+    assert (await hosted.get("/apps/appstart/shop", **me))["status"] == "success"
+
+
+@pytest.mark.trio
+async def test_one_caller_does_not_take_all_places(hosted: Any, autojump_clock: Any) -> None:
+    async def rest(progress: CommandStream) -> Any:
+        await trio.sleep(1000)
+
+    owner = hosted.person.address
+    for _ in range(MAX_OF_ONE):
+        hosted.desk.begin(rest, owner)
+    answer = await hosted.get("/apps/appstart/shop", **hosted.proof(hosted.person))
+    assert "Too many of your commands" in answer["data"]["message"]
+    answer = await hosted.get("/apps/appstart/shop", **hosted.proof(hosted.operator))
+    assert answer["status"] == "success"
+    await trio.sleep(1001)
+    assert hosted.desk.commands.taken == 0
     assert (await hosted.get("/apps/appstart/shop", **hosted.proof(hosted.person)))["status"] == "success"
 
 

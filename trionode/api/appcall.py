@@ -44,6 +44,11 @@ def desk_of(call: Call) -> AppDesk:
     return call.context.desk
 
 
+def caller_of(call: Call) -> str:
+    """Who asks, as the route has verified."""
+    return "" if call.credentials is None else call.credentials.flux_id
+
+
 def asked_target(call: Call) -> str:
     """The app or component a request is about, empty when it names none."""
     return call.text("appname") or call.body_text("appname")

@@ -7,6 +7,7 @@ listens. Commands to all nodes of an app are sent from here too (docs/spec/api.m
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -23,8 +24,13 @@ from trionode.runtime.counters import Counters
 from trionode.runtime.logs import get_logger
 from trionode.sync.source import HttpBody, SourceError
 
-MAX_UNDER_WAY = 64
-"""Commands, streams and fan-outs at once; more are refused, so nothing here grows without bound."""
+MAX_COMMANDS = 64
+"""Commands and fan-outs at once; more are refused, so nothing here grows without bound."""
+MAX_STREAMS = 64
+"""Logs and samples that are followed at once. They have places of their own: who reads keeps nobody from
+stopping an app."""
+MAX_OF_ONE = 16
+"""Of either, for one caller."""
 ASK_S = 30.0
 """A node that was sent a command is listened to this long; what it does goes on without us."""
 CHUNKS_AHEAD = 16
@@ -43,6 +49,14 @@ class NodeHttp(Protocol):
     ) -> AbstractAsyncContextManager[HttpBody]: ...
 
 
+class _Job(msgspec.Struct, frozen=True, eq=False):
+    """What somebody wants done, and the place it takes until then."""
+
+    work: Callable[[], Awaitable[None]]
+    places: Places
+    who: str
+
+
 class Target(msgspec.Struct, frozen=True):
     """A node a command is sent to."""
 
@@ -50,8 +64,33 @@ class Target(msgspec.Struct, frozen=True):
     port: int
 
 
+class Places:
+    """How much may be under way, in all and of one caller; of the node itself (who is "") all."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        return self._taken.total()
+
+    def take(self, who: str) -> None:
+        """Raises ApiFailure when there is none left."""
+        if self._taken.total() >= self._most:
+            raise ApiFailure("Too many commands to apps are under way on this node, try again later")
+        if who and self._taken[who] >= MAX_OF_ONE:
+            raise ApiFailure(f"Too many of your commands to apps are under way, at most {MAX_OF_ONE} may be")
+        self._taken[who] += 1
+
+    def give_back(self, who: str) -> None:
+        self._taken[who] -= 1
+        if not self._taken[who]:
+            del self._taken[who]
+
+
 class AppDesk:
-    """Service "app commands"."""
+    """Service "app commands". `who`: the Flux ID of the caller."""
 
     name = "app commands"
 
@@ -60,8 +99,8 @@ class AppDesk:
         self._counters = counters
         self._spacing_s = spacing_s
         # as many places as there may be jobs: handing one in never waits
-        self._jobs_in, self._jobs = trio.open_memory_channel[Callable[[], Awaitable[None]]](MAX_UNDER_WAY)
-        self._under_way = 0
+        self._jobs_in, self._jobs = trio.open_memory_channel[_Job](MAX_COMMANDS + MAX_STREAMS)
+        self.commands, self.streams = Places(MAX_COMMANDS), Places(MAX_STREAMS)
         self._open = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -74,17 +113,17 @@ class AppDesk:
         finally:
             self._open = False
 
-    async def _guard(self, job: Callable[[], Awaitable[None]]) -> None:
+    async def _guard(self, job: _Job) -> None:
         """One job to its end; a defect in it must not cancel an install beside it."""
         try:
-            await job()
+            await job.work()
         except Exception:
             self._counters.add("api.apps.crashed")
             log.exception("a command to an app failed")
         finally:
-            self._under_way -= 1
+            job.places.give_back(job.who)
 
-    def begin(self, work: Work) -> CommandStream:
+    def begin(self, work: Work, who: str = "") -> CommandStream:
         """Have it done; what it tells, and at last its answer, come out of the stream.
 
         Raises ApiFailure when too much is under way.
@@ -98,14 +137,14 @@ class AppDesk:
                 # reached with no answer only when the node stops
                 stream.finish(Answer("error", message("The node stops; the command was cut short")))
 
-        self._hand_in(job)
+        self._hand_in(job, self.commands, who)
         return stream
 
-    async def do(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def do(self, work: Callable[[], Awaitable[Answer]], who: str = "") -> Answer:
         """Have it done and wait for the answer; it goes on when the waiting is cancelled."""
-        return await self.begin(lambda _: work()).answer()
+        return await self.begin(lambda _: work(), who).answer()
 
-    async def pump(self, source: Source) -> OutputStream:
+    async def pump(self, source: Source, who: str = "") -> OutputStream:
         """Chunks from a source that is opened here and closed when the client leaves.
 
         Raises what opening it raises; what breaks later ends the stream.
@@ -129,7 +168,7 @@ class AppDesk:
             finally:
                 opened.set()
 
-        self._hand_in(job)
+        self._hand_in(job, self.streams, who)
         try:
             await opened.wait()
         except trio.Cancelled:
@@ -139,7 +178,7 @@ class AppDesk:
             raise problems[0]
         return OutputStream(chunks, scope.cancel)
 
-    def fan_out(self, targets: Sequence[Target], path: str, zelidauth: str) -> None:
+    def fan_out(self, targets: Sequence[Target], path: str, zelidauth: str, who: str = "") -> None:
         """Send a command to nodes, one after the other with a pause, without waiting for their answers.
 
         `zelidauth`: the header of who asked, as it came. Raises ApiFailure when too much is under way.
@@ -152,7 +191,7 @@ class AppDesk:
                         await trio.sleep(self._spacing_s)
                     nursery.start_soon(self._ask, target, path, zelidauth)
 
-        self._hand_in(job)
+        self._hand_in(job, self.commands, who)
 
     async def _ask(self, target: Target, path: str, zelidauth: str) -> None:
         try:
@@ -166,14 +205,15 @@ class AppDesk:
             self._counters.add("api.apps.global_commands_failed")
             log.info("command not delivered", node=f"{target.ip}:{target.port}", problem=error.message)
 
-    def _hand_in(self, job: Callable[[], Awaitable[None]]) -> None:
+    def _hand_in(self, work: Callable[[], Awaitable[None]], places: Places, who: str) -> None:
         if not self._open:
             raise ApiFailure("This node does not take commands to apps right now")
-        if self._under_way >= MAX_UNDER_WAY:
+        try:
+            places.take(who)
+        except ApiFailure:
             self._counters.add("api.apps.refused.busy")
-            raise ApiFailure("Too many commands to apps are under way on this node, try again later")
-        self._jobs_in.send_nowait(job)
-        self._under_way += 1
+            raise
+        self._jobs_in.send_nowait(_Job(work, places, who))
 
 
 async def _answer_of(work: Work, stream: CommandStream) -> Answer:

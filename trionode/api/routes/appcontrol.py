@@ -13,6 +13,7 @@ from trionode.api.answers import Answer, ApiFailure, data, success, warning
 from trionode.api.appcall import (
     GLOBAL,
     TARGET,
+    caller_of,
     containers_of_node,
     desk_of,
     meant,
@@ -60,7 +61,7 @@ def handler(command: Command) -> Callable[[Call], Awaitable[Answer]]:
         async def work() -> Answer:
             return await _carry_out(containers, command, target, steps, engine_s=engine_s, grace_s=grace_s)
 
-        return await desk.do(work)
+        return await desk.do(work, caller_of(call))
 
     return serve
 
@@ -70,7 +71,7 @@ def send_to_all(call: Call, command: str, target: str, *parameters: str) -> Answ
     desk = desk_of(call)
     targets = _nodes_of(call, app_of(target))
     path = "/".join(("/apps", command, quote(target, safe=""), *parameters))
-    desk.fan_out(targets, path, call.headers.get("zelidauth", ""))
+    desk.fan_out(targets, path, call.headers.get("zelidauth", ""), caller_of(call))
     nodes = "1 node" if len(targets) == 1 else f"{len(targets)} nodes"
     return success(f"{target} queried for global {command} on {nodes}")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trionode.api.answers import Answer, ApiFailure, Stream, refusal
-from trionode.api.appcall import containers_of_node, desk_of, target_of
+from trionode.api.appcall import caller_of, containers_of_node, desk_of, target_of
 from trionode.api.call import Call
 from trionode.api.commandstream import STREAM_HEADERS, CommandStream
 from trionode.api.levels import Level
@@ -55,7 +55,7 @@ async def _install(call: Call, *, test: bool) -> Answer | Stream:
         tested = "was tested and removed again" if test else "was successfully installed"
         return answer_of(outcome, f"Flux App {app} {tested}")
 
-    return Stream(desk.begin(work), STREAM_HEADERS)
+    return Stream(desk.begin(work, caller_of(call)), STREAM_HEADERS)
 
 
 async def _temporary_spec(call: Call, target: str) -> Mapping[str, Any] | None:

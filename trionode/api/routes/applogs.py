@@ -18,6 +18,7 @@ from trionode.api.answers import Answer, ApiFailure, Raw, Stream, data
 from trionode.api.appcall import (
     ENGINE_ANSWER_S,
     TARGET,
+    caller_of,
     desk_of,
     engine_troubles,
     in_time,
@@ -135,7 +136,7 @@ async def follow(call: Call) -> Stream:
     containers, container = one_container(call)
     lines = call.number("lines", default=LINES_DEFAULT, low=1, high=LINES_MAX)
     with engine_troubles():
-        output = await desk_of(call).pump(lambda: _followed(containers, container, lines))
+        output = await desk_of(call).pump(lambda: _followed(containers, container, lines), caller_of(call))
     return Stream(output, {**STREAM_HEADERS, "Content-Type": "application/x-ndjson"})
 
 
@@ -193,7 +194,7 @@ async def monitor_stream(call: Call) -> Stream:
             yield _encoded(found)
 
     with engine_troubles():
-        output = await desk_of(call).pump(samples)
+        output = await desk_of(call).pump(samples, caller_of(call))
     return Stream(output, STREAM_HEADERS)
 
 
@@ -223,7 +224,9 @@ async def execute(call: Call) -> Stream:
     if not command:
         raise ApiFailure("No command specified")
     with engine_troubles():
-        output = await desk_of(call).pump(lambda: containers.engine.exec(container, command, environment))
+        output = await desk_of(call).pump(
+            lambda: containers.engine.exec(container, command, environment), caller_of(call)
+        )
     headers = {**STREAM_HEADERS, "Content-Type": "application/octet-stream"}
     return Stream(output, headers)
 

@@ -10,6 +10,7 @@ from trionode.api.appcall import (
     GLOBAL,
     TARGET,
     UNKNOWN_APP,
+    caller_of,
     containers_of_node,
     desk_of,
     owner_of,
@@ -48,7 +49,7 @@ async def remove(call: Call) -> Answer | Stream:
         outcome = await containers.actions.remove(app, reason=API, force=force, progress=progress)
         return answer_of(outcome, f"Flux App {app} was successfully removed")
 
-    return Stream(desk.begin(work), STREAM_HEADERS)
+    return Stream(desk.begin(work, caller_of(call)), STREAM_HEADERS)
 
 
 async def _require_right_to_remove(call: Call, containers: ContainersPort, row: LocalRow) -> None:
@@ -80,7 +81,7 @@ async def redeploy(call: Call) -> Answer | Stream:
         await _forget_stops(containers, app, outcome)
         return answer_of(outcome, f"Flux App {app} was successfully redeployed")
 
-    return Stream(desk.begin(work), STREAM_HEADERS)
+    return Stream(desk.begin(work, caller_of(call)), STREAM_HEADERS)
 
 
 async def redeploy_component(call: Call) -> Stream:
@@ -102,7 +103,7 @@ async def redeploy_component(call: Call) -> Stream:
         await _forget_stops(containers, identifier, outcome)
         return answer_of(outcome, f"Flux App component {identifier} was successfully redeployed")
 
-    return Stream(desk.begin(work), STREAM_HEADERS)
+    return Stream(desk.begin(work, caller_of(call)), STREAM_HEADERS)
 
 
 def _require_redeployable(containers: ContainersPort, app: str) -> None:
