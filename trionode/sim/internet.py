@@ -67,7 +67,7 @@ class Internet:
             raise httpx.ConnectError(f"{host} does not answer", request=request)
         if host.startswith(MANAGER_HOST):
             found = list(self.serving(path.rpartition("/")[2]))
-            return _json({"status": "success", "data": {"ips": found}}) if found else httpx.Response(404)
+            return _json({"status": "success", "data": {"ips": found}}) if found else _missing()
         if path.startswith("/json/"):
             return _json(self._place(path.rpartition("/")[2]))
         if path.endswith("/blockedrepositories.json"):
@@ -75,7 +75,7 @@ class Internet:
         if path.endswith("/vettedrepositories.json"):
             return _json(self.vetted)
         document = self.storage.get(str(request.url))
-        return httpx.Response(404) if document is None else _json(document)
+        return _missing() if document is None else _json(document)
 
     def _place(self, ip: str) -> dict[str, Any]:
         return {
@@ -97,6 +97,10 @@ class Internet:
 
 def _json(document: Any) -> httpx.Response:
     return httpx.Response(200, stream=_Body(msgspec.json.encode(document)))
+
+
+def _missing() -> httpx.Response:
+    return httpx.Response(404, stream=_Body(b""))
 
 
 class _Body(httpx.AsyncByteStream):
