@@ -11,7 +11,9 @@ import gc
 import os
 import random
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import trio
 
@@ -26,6 +28,7 @@ from trionode.chain.conf import DaemonConf
 from trionode.chain.rpc import bench_rpc, daemon_rpc
 from trionode.config.paths import data_dir
 from trionode.config.tree import Settings
+from trionode.hosting.appsnote import NOTE_FILE, AppsNote, refuse_forgotten
 from trionode.hosting.beatfile import BEAT_FILE, BeatFile
 from trionode.hosting.machine import SystemMachine
 from trionode.node import NodeCore, NodeParts
@@ -40,7 +43,7 @@ from trionode.runtime.systemd import ServiceManager
 from trionode.store.appregistry_judges import ProcessJudges
 from trionode.store.copymark import refuse_unfinished
 from trionode.store.faults import with_faults
-from trionode.store.open import open_stores
+from trionode.store.open import Stores, apps_in_files, is_mongo, open_stores
 from trionode.store.port import StoreServer
 from trionode.sync.source import HttpSource
 from trionode.wire.keys import NodeKey
@@ -66,14 +69,20 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
     async with AsyncExitStack() as stack:
         transport = WsTransport(settings.peers, bind_host=bind_host)
         stores = await stack.enter_async_context(open_stores(settings.store, folder))
+        note_path, store_name = folder / NOTE_FILE, _store_name(settings, stores)
+        hosts_apps = settings.hosting.engine == "docker"
         await refuse_unfinished(stores.events)
+        if hosts_apps and stores.server is not None:
+            await refuse_forgotten(
+                stores.local, note_path, store_name, before=lambda: _apps_before(settings, folder)
+            )
         registry_store = stores.registry
         if settings.api.test_controls:
             registry_store = with_faults(registry_store)
         clock, nodes = SystemClock(), HttpSource(source_ip=source_ip)
         bench = stack.enter_context(bench_rpc(settings.chain, source_ip=source_ip))
         seams = None
-        if settings.hosting.engine == "docker":
+        if hosts_apps:
             from trionode.containers.seams import open_seams
 
             seams = await stack.enter_async_context(
@@ -154,6 +163,9 @@ async def run_node(settings: Settings, key: NodeKey, conf: DaemonConf) -> None:
         supervisor.add(front_door, essential=True)
         if core.containers is not None:
             supervisor.add(desk, essential=False)
+            note = AppsNote(note_path, store_name, core.containers.installed.names)
+            core.containers.installed.on_change(note.changed)
+            supervisor.add(note, essential=False)
         for extra in [*side_ports(settings, core.counters), lag]:
             supervisor.add(extra, essential=False)
 
@@ -182,6 +194,20 @@ def _status_line(core: NodeCore, server: StoreServer | None) -> str:
     line = f"{core.orchestrator.phase.value}, {peers} peers, height {core.chain.height}"
     away = "" if server is None or server.is_connected else server.document()["problem"]
     return f"{line}, store away: {away}" if away else line
+
+
+def _store_name(settings: Settings, stores: Stores) -> str:
+    """For people: where installed apps are kept."""
+    if stores.server is None:
+        return "memory"
+    shown, prefix = stores.server.document(), settings.store.mongo_prefix
+    where = f"{shown['kind']} {shown['server']}"
+    return f"{where} (prefix {prefix})" if prefix and is_mongo(settings.store.url) else where
+
+
+async def _apps_before(settings: Settings, folder: Path) -> Sequence[str]:
+    """What versions without a note left in the files, while another store is used."""
+    return await apps_in_files(folder) if is_mongo(settings.store.url) else ()
 
 
 def _may_have_address_index(conf: DaemonConf) -> bool:

@@ -21,6 +21,7 @@ from trionode.cli import exitcodes
 from trionode.cli.main import COMMANDS, call
 from trionode.config.tree import Settings, StoreSettings
 from trionode.errors import StartupError, StoreError
+from trionode.hosting.appsnote import NOTE_FILE
 from trionode.runtime.logs import tear_down_logs
 from trionode.runtime.supervisor import ServiceCrashLoop, StopCutShort
 from trionode.store.copymark import MARKER, unfinished
@@ -86,6 +87,17 @@ def test_no_node_starts_on_an_unfinished_copy(
     assert call([*options, "run"]) == exitcodes.CANNOT_START
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trionode: ")]
     assert "is an unfinished copy" in line
+    assert "trionode store copy" in line
+
+
+def test_no_node_starts_on_a_database_that_has_forgotten_its_apps(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / NOTE_FILE).write_text('{"store":"MongoDB 10.0.0.9:27017","apps":["Shop","Web"]}')
+    assert call([*options, "--set", "hosting.engine=docker", "run"]) == exitcodes.CANNOT_START
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trionode: ")]
+    assert "this node had Shop, Web installed in MongoDB 10.0.0.9:27017, and SQLite" in line
     assert "trionode store copy" in line
 
 

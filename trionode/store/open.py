@@ -5,7 +5,7 @@ What MongoDB needs is imported only for nodes that use it: its driver costs 7 MB
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -79,6 +79,22 @@ async def open_stores(settings: StoreSettings, data_dir: Path) -> AsyncIterator[
         open_sqlite_local(path.with_name(LOCAL_FILE_NAME), disk) as local_store,
     ):
         yield Stores(event_store, registry_store, local_store, disk)
+
+
+async def apps_in_files(data_dir: Path) -> Sequence[str]:
+    """Names of the apps in the SQLite file of a data folder, where another store is used now.
+
+    Raises StoreError.
+    """
+    store = SqliteLocalApps(data_dir / LOCAL_FILE_NAME)
+    if not await trio.to_thread.run_sync(store.path.exists):
+        return ()
+    await store.open_to_read()
+    try:
+        return [row.name for row in await store.rows()]
+    finally:
+        with trio.CancelScope(shield=True):
+            await store.aclose()
 
 
 class ReadStores(msgspec.Struct, frozen=True):
