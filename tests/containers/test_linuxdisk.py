@@ -13,6 +13,7 @@ import trio
 from diskmachine import NAME, REQUEST, SIZE_GB, DiskMachine
 
 from trionode.containers.disk import DiskError, VolumeRequest
+from trionode.containers.machine import imagefiles
 from trionode.containers.machine.commands import CommandError
 from trionode.containers.machine.linuxdisk import LinuxDisk
 from trionode.plans.containerdata import Mount, MountKind, parse_container_data
@@ -111,6 +112,32 @@ async def test_a_kill_at_any_moment_leaves_nothing_or_a_whole_volume(
     if await disk.volumes():
         assert set(machine.holds(NAME)) == {".stfolder", ".stignore", "appdata", "media", "start.conf"}
         await disk.remove_volume(NAME)
+    assert machine.left() == []
+
+
+@pytest.mark.trio
+async def test_a_folder_is_made_behind_the_file_that_tells_of_it(
+    machine: DiskMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a node that is killed between the two would leave a folder that nobody clears away."""
+    claim, there = imagefiles.claim, []
+
+    def looking(file: str) -> int:
+        there.append((machine.apps / NAME).exists())
+        return claim(file)
+
+    monkeypatch.setattr(imagefiles, "claim", looking)
+    await machine.new_disk().create_volume(REQUEST)
+    assert there == [False]
+
+
+@pytest.mark.trio
+async def test_a_folder_that_cannot_be_made_leaves_no_file(machine: DiskMachine) -> None:
+    (machine.apps / NAME).write_text("in the way")
+    with pytest.raises(DiskError) as caught:
+        await machine.new_disk().create_volume(REQUEST)
+    assert caught.value.step == "prepare"
+    (machine.apps / NAME).unlink()
     assert machine.left() == []
 
 

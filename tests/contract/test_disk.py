@@ -146,7 +146,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
         yield linux
     finally:
         linux.machine.tear_down()
-    assert linux.left() == []
+    assert linux.machine.loops_left() == []
 
 
 async def cancelled_at(machine: Machine, step: str) -> None:

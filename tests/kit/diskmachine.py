@@ -168,16 +168,12 @@ class DiskMachine:
         (self.folder / "go").touch()
 
     def left(self) -> list[str]:
-        """All there is beyond its data disk: files, folders, mounts, loop devices, cron lines.
+        """All there is beyond its data disk: files, folders, mounts, loop devices, cron lines."""
+        return _settled(self._left)
 
-        The kernel lets go of a loop device a little after its mount, so these alone are looked at again.
-        """
-        deadline = time.monotonic() + SETTLES_WITHIN_S
-        while found := self._left():
-            if time.monotonic() > deadline or not all(line.startswith("/dev/loop") for line in found):
-                break
-            time.sleep(0.02)
-        return found
+    def loops_left(self) -> list[str]:
+        """Its loop devices, its data disk's among them."""
+        return _settled(self.loops)
 
     def _left(self) -> list[str]:
         places = [self.data, self.apps, self.folder / "srv"]
@@ -245,6 +241,16 @@ def node(folder: Path, step: str, *before: str) -> Iterator[subprocess.Popen[byt
             yield process
         finally:
             process.kill()
+
+
+def _settled(look: Callable[[], list[str]]) -> list[str]:
+    """The kernel lets go of a loop device a little after its mount, so these alone are looked at again."""
+    deadline = time.monotonic() + SETTLES_WITHIN_S
+    while found := look():
+        if time.monotonic() > deadline or not all(line.startswith("/dev/loop") for line in found):
+            break
+        time.sleep(0.02)
+    return found
 
 
 def _must(*words: str) -> None:

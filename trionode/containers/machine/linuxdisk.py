@@ -108,7 +108,9 @@ class LinuxDisk:
             is_complete = False
             try:
                 async with self._step("prepare", name):
-                    handle = await trio.to_thread.run_sync(self._prepare, name, file)
+                    handle = await trio.to_thread.run_sync(self._claim, file)
+                    # Behind the file: a folder alone would tell nobody that a killed node left it.
+                    await trio.to_thread.run_sync(partial(os.makedirs, self._point(name), exist_ok=True))
                 await self._make(request, file, complete, handle)
                 is_complete = True
             finally:
@@ -252,12 +254,11 @@ class LinuxDisk:
                 )
         return f"{folder}/{file}"
 
-    def _prepare(self, name: str, file: str) -> int:
+    def _claim(self, file: str) -> int:
         os.makedirs(os.path.dirname(file), exist_ok=True)
         complete = file.removesuffix(UNFINISHED)
         if os.path.lexists(complete):
             raise FileExistsError(f"{complete} belongs to another node of this machine")
-        os.makedirs(self._point(name), exist_ok=True)
         return imagefiles.claim(file)
 
     def _must_be_mounted(self, name: str, file: str) -> None:
