@@ -112,6 +112,7 @@ def test_14_a_message_nobody_has_is_looked_for_again_but_not_without_peers(tmp_p
         await net.chain.mine(12)
         run = await node.event("hashSync:run", after=mark, within_s=30)
         assert (run.data["startedWith"], run.data["missing"]) == (1, 1)
+        await at_rest(net, node)
 
         mark = await node.mark()
         for other in net.others(node):
