@@ -41,9 +41,9 @@ async def test_ports_that_are_free_ours_or_taken() -> None:
     assert bad(await doctor_machine.ports(patient)).name == "home port"
     patient.status = None
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.78.0.34", 0))
         taken.listen()
-        configured(patient, "node", bind_host="127.0.0.1", api_port=taken.getsockname()[1])
+        configured(patient, "node", bind_host="127.78.0.34", api_port=taken.getsockname()[1])
         found = bad(await doctor_machine.ports(patient))
     assert (found.name, found.verdict) == ("API port", Verdict.FAIL)
     assert "ss -ltnp" in found.remedy
