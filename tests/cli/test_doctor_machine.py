@@ -226,7 +226,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
     text = (
-        f'[node]\nbind_host = "127.0.0.1"\napi_port = {ports[0]}\ndata_dir = "{tmp_path}"\n'
+        f'[node]\nbind_host = "127.78.0.34"\napi_port = {ports[0]}\ndata_dir = "{tmp_path}"\n'
         f"[network]\nallowed_api_ports = [{ports[0]}]\n"
         f"[chain]\ndaemon_port = {ports[1]}\nbench_port = {ports[2]}\n"
     )
