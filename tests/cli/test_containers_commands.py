@@ -290,6 +290,13 @@ def test_nothing_is_deleted_unasked(node: Node, capsys: pytest.CaptureFixture[st
     assert node.asked == []
 
 
+def test_a_removal_everywhere_is_not_forced(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command the nodes pass on has no place for it."""
+    assert call(["remove", "shop", "-y", "--force", "--everywhere"]) == exitcodes.USAGE
+    assert "--force or --everywhere" in capsys.readouterr().err
+    assert node.asked == []
+
+
 def test_signing_in_is_asked_for(
     node: Node, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,13 +44,15 @@ class Ufw:
         self.active = active
         self.changes: list[tuple[str, ...]] = []
         self.status = 0
+        self.rules = ""
 
     async def __call__(self, *words: str, given: str = "", holding: Sequence[int] = ()) -> Done:
         await trio.lowlevel.checkpoint()
         if self.active is None:
             raise ProgramMissing("the command ufw is not there")
         if words == ("ufw", "status"):
-            return Done(0, f"Status: {'active' if self.active else 'inactive'}\n\nTo  Action  From\n")
+            status = f"Status: {'active' if self.active else 'inactive'}\n\nTo  Action  From\n"
+            return Done(0, status + self.rules)
         self.changes.append(words)
         return Done(self.status, "", "ERROR: problem running")
 
@@ -74,6 +76,29 @@ async def test_without_an_active_ufw_every_port_is_open_already(active: bool | N
     firewall = LinuxFirewall(run=ufw)
     await firewall.allow(31000, app="shop")
     await firewall.forget(31000, app="shop")
+    assert ufw.changes == []
+
+
+RULES = """
+31000                      ALLOW       Anywhere
+31001/tcp                  ALLOW       Anywhere
+31002                      DENY        Anywhere
+31003                      ALLOW       192.0.2.7
+31004                      ALLOW IN    Anywhere                   # by hand
+31005 (v6)                 ALLOW       Anywhere (v6)
+"""
+
+
+@pytest.mark.trio
+async def test_which_ports_are_open() -> None:
+    ufw = Ufw(active=True)
+    ufw.rules = RULES
+    firewall = LinuxFirewall(run=ufw)
+    assert await firewall.missing(range(31000, 31007)) == [31001, 31002, 31003, 31005, 31006]
+    ufw.active = False
+    assert await firewall.missing([31002]) == []
+    ufw.active = None
+    assert await firewall.missing([31002]) == []
     assert ufw.changes == []
 
 

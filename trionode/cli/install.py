@@ -65,6 +65,8 @@ def remove(
     zelidauth: str | None,
 ) -> None:
     """Remove APP from this node: containers, images, data."""
+    if force and everywhere:
+        raise click.UsageError("other nodes are not told to force it: leave out --force or --everywhere")
     _confirm(f"Remove {app} with all its data{' from every node' if everywhere else ''}?", yes)
     node = api_of(api)
     session = sign_in(node, key_file, zelidauth)

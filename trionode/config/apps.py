@@ -269,7 +269,7 @@ class MonitorSettings(Section, frozen=True, kw_only=True):
     ] = 7.0
     port_restore_interval_s: Annotated[
         float,
-        about("rules for private addresses again", gt=0, original="fluxapps.portRestoreIntervalMs"),
+        about("firewall rules of apps again", gt=0, original="fluxapps.portRestoreIntervalMs"),
     ] = 600.0
     forced_removal_interval_s: Annotated[
         float, about("removal of orphan containers", gt=0, original="fluxapps.forceRemovalIntervalMs")

@@ -143,6 +143,10 @@ class Firewall(Protocol):
         """Close it again; one that is not open is passed over."""
         ...
 
+    async def missing(self, ports: Sequence[int]) -> Sequence[int]:
+        """Those of these ports that the firewall does not let in."""
+        ...
+
     async def guard_private(self, interfaces: Sequence[str]) -> None:
         """Containers on these bridges must not reach private address ranges beyond their own network."""
         ...

@@ -218,7 +218,8 @@ async def changes(call: Call) -> Answer:
 
 
 async def execute(call: Call) -> Stream:
-    """Run a command in a container; its output as it comes. It ends when the client leaves."""
+    """Run a command in a container; its output as it comes. A client that leaves ends the output: the
+    command goes on in the container until it ends by itself."""
     containers, container = one_container(call)
     command, environment = _texts(call, "cmd"), _texts(call, "env")
     if not command:

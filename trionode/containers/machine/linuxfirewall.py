@@ -6,6 +6,7 @@ writes is its own chain, whole, each time: said twice it is the same, and a kill
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,22 @@ class LinuxFirewall:
         _must_be_port(port)
         async with self._lock:
             await self._ufw(f"closing port {port}", "delete", "allow", str(port))
+
+    async def missing(self, ports: Sequence[int]) -> Sequence[int]:
+        """See `Firewall.missing`; one question for all of them."""
+        async with self._lock:
+            try:
+                status = await must(self._run, "ufw", "status")
+            except ProgramMissing:
+                return []
+            except CommandError as error:
+                raise FirewallError(
+                    f"which ports are open is not known: {error}", remedy="see what `ufw status` says"
+                ) from error
+        if ACTIVE not in status.splitlines():
+            return []
+        is_open = {int(found.group(1)) for found in _OPEN.finditer(status)}
+        return [port for port in ports if port not in is_open]
 
     async def guard_private(self, interfaces: Sequence[str]) -> None:
         """See `Firewall.guard_private`."""
@@ -109,6 +126,10 @@ class LinuxFirewall:
                 raise FirewallError(f"{resolver} cannot be read: {error}") from error
             found.update(dict.fromkeys(private_name_servers(text)))
         return tuple(found)
+
+
+_OPEN = re.compile(r"^(\d+)[ \t]+ALLOW(?:[ \t]+IN)?[ \t]+Anywhere[ \t]*(?:#.*)?$", re.MULTILINE)
+"""A line of `ufw status`: a port, tcp and udp, from anywhere."""
 
 
 def _must_be_port(port: int) -> None:

@@ -306,6 +306,11 @@ class MemoryFirewall:
         await self._step("forget", str(port))
         self.open.pop(port, None)
 
+    async def missing(self, ports: Sequence[int]) -> Sequence[int]:
+        """See `Firewall.missing`."""
+        await self._step("missing", "")
+        return [port for port in ports if port not in self.open]
+
     async def guard_private(self, interfaces: Sequence[str]) -> None:
         """See `Firewall.guard_private`."""
         await self._step("guard", "")
