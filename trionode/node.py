@@ -249,6 +249,7 @@ class NodeCore:
                 boot_settled=self._boot_settled,
                 expire=lambda: self._expire_apps(self.explorer.scanned_height),
                 departing=lambda: self._departing,
+                boot=lambda: self.boot,
                 leaving=lambda: self.watch.leaving(),
             ),
         )

@@ -212,3 +212,15 @@ async def test_a_digest_that_a_redeploy_does_not_bring_is_no_reason_for_another(
     updating.machine.there["org/site:1"] = "sha256:never"
     await updating.run_for(5 * 21_600)
     assert updating.actions.done == [("soft", "shop")]
+
+
+@pytest.mark.trio
+async def test_the_plan_does_not_tell_a_digest_that_was_brought_already(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A registry may name an image otherwise than the engine does, and a redeploy changes nothing of that."""
+    updating = Updating(Machine())
+    updating.machine.there["org/web:1"] = "sha256:new"
+    await updating.run_for(2100)
+    assert updating.actions.done == [("soft", "web")]
+    assert updating.service.plan(updating.machine.rows()) == ()

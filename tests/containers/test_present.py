@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from trionode.containers.operations import Operations, Work
 from trionode.containers.planned import PlannedAction
 from trionode.containers.present import Planner, PlanSources
 from trionode.hosting.removal import Leaving
+from trionode.lifecycle.boot import BootAction, BootDecision, BootWait
+from trionode.lifecycle.local import Container
+from trionode.lifecycle.reconcile import LeaveApp, ReconcileStep, RemoveApp, StartApp
 from trionode.plans.createoptions import CreateOptions
 from trionode.registry.constants import MAINNET
 from trionode.runtime.clock import VirtualClock
@@ -36,6 +40,22 @@ class Says:
     def plan(self, about: object = None) -> tuple[PlannedAction, ...]:
         self.asked.append(about)
         return self.steps
+
+
+class Booting:
+    """A boot decision that is not carried out."""
+
+    def __init__(self, decision: BootDecision | None, waits_for: BootWait | None = None) -> None:
+        self.pending, self.waits_for = decision, waits_for
+        self.asked: list[Container] = []
+
+    def steps(self, containers: Sequence[Container]) -> tuple[ReconcileStep, ...]:
+        self.asked += containers
+        return (
+            StartApp("mail", ("web_mail", "db_mail")),
+            RemoveApp("shop", "the network no longer lists it here"),
+            LeaveApp("wiki", "election"),
+        )
 
 
 class Silent:
@@ -58,6 +78,7 @@ def sources(**others: Any) -> PlanSources:
     silent = Silent()
     usual: dict[str, Any] = {
         "engine": silent,
+        "boot": lambda: Booting(None),
         "operations": Operations(),
         "installed": lambda: ["mail", "shop"],
         "leaving": tuple,
@@ -220,3 +241,23 @@ async def test_one_app_in_any_letter_case() -> None:
     plan = await planner.plan("SHOP")
     assert [(step.kind, step.app) for step in plan] == [("wait", ""), ("remove", "shop"), ("defer", "Shop")]
     assert spawner.asked == ["SHOP"]
+
+
+@pytest.mark.trio
+async def test_the_boot_decision_is_told_before_it_is_made_and_while_it_is_carried_out() -> None:
+    async def plan(boot: Booting) -> list[tuple[str, str, str, str]]:
+        steps = await Planner(sources(boot=lambda: boot, boot_settled=Gate())).plan()
+        return [(step.kind, step.app, step.component, step.reason) for step in steps]
+
+    ((kind, _, _, reason),) = await plan(Booting(None, BootWait.STATUS))
+    assert kind == "wait"
+    assert "it waits for the confirmation" in reason
+    back = BootDecision(7, BootAction.RECONCILE, "the power was cut for 3 min")
+    assert (await plan(Booting(back)))[1:] == [
+        ("start", "mail", "web_mail, db_mail", "boot: the power was cut for 3 min"),
+        ("remove", "shop", "", "boot: the network no longer lists it here"),
+        ("leave", "wiki", "", "boot: its election decides which node runs it"),
+    ]
+    over = BootDecision(5, BootAction.REMOVE_ALL, "the machine was down for too long")
+    assert [step[:2] for step in (await plan(Booting(over)))[1:]] == [("remove", "mail"), ("remove", "shop")]
+    assert len(await plan(Booting(BootDecision(0, BootAction.NOTHING, "no app is installed")))) == 1

@@ -17,6 +17,7 @@ from trionode.hosting.memory import MemoryHost
 from trionode.hosting.removal import AppRemoval
 from trionode.lifecycle.boot import BootAction, BootLimits, BootWait
 from trionode.lifecycle.local import Component, InstalledApp
+from trionode.lifecycle.reconcile import StartApp
 from trionode.runtime.bus import EventBus
 from trionode.runtime.clock import VirtualClock
 from trionode.runtime.counters import Counters
@@ -391,9 +392,40 @@ async def test_what_an_absent_engine_could_not_do_is_done_when_it_answers(
         assert world.manager.results.started == []
         assert "did not answer" in world.manager.results.failed[0][1]
         await trio.sleep(5_000)
+        assert world.manager.pending == world.manager.decision
         world.engine.open()
         await trio.sleep(60)
         assert world.manager.results.started == ["a", "b", "c"]
+        assert world.manager.pending is None
+
+
+def pending(world: World) -> BootAction | None:
+    return None if world.manager.pending is None else world.manager.pending.action
+
+
+@pytest.mark.trio
+async def test_what_is_to_be_done_can_be_asked_before_it_is(autojump_clock: MockClock, world: World) -> None:
+    await world.live()
+    world.power_cut()
+    async with world.process():
+        world.engine.close()
+        assert pending(world) is None, "not decided"
+        world.open_all()
+        await trio.sleep(100)
+        assert pending(world) is BootAction.RECONCILE
+        world.stops = {"web_a"}
+        steps = world.manager.steps(await world.host.containers())
+        assert steps == (
+            StartApp("a", ("db_a",), partial=True),
+            StartApp("b", ("web_b", "db_b")),
+            StartApp("c", ("web_c", "db_c")),
+        )
+        assert world.manager.results.checked == 0
+        world.engine.open()
+        await world.manager.settled.wait()
+        assert pending(world) is None
+        assert world.manager.results.partially_started == ["a"]
+        assert world.manager.steps(await world.host.containers())[1:] == ()
 
 
 @pytest.mark.trio

@@ -11,7 +11,6 @@ from trionode.containers.health.localstate import LocalState
 from trionode.containers.health.mountrecovery import MountRecovery
 from trionode.containers.health.operatorstops import OperatorStops
 from trionode.containers.health.orphans import Orphans
-from trionode.containers.health.portguard import PortGuard
 from trionode.containers.health.privateguard import PrivateGuard
 from trionode.containers.health.prunes import Pruner
 from trionode.containers.health.tampering import TamperingLog
@@ -96,13 +95,6 @@ class Containers:
                 firewall=seams.firewall,
                 engine_ready=self.host.reachable,
                 bus=parts.bus,
-                counters=parts.counters,
-            ),
-            PortGuard(
-                parts.settings.monitors,
-                firewall=seams.firewall,
-                records=self.records,
-                operations=self.operations,
                 counters=parts.counters,
             ),
             CpuBursts(
@@ -241,6 +233,7 @@ class Containers:
                 operations=self.operations,
                 installed=lambda: [app.name for app in self.host.installed()],
                 leaving=parts.leaving,
+                boot=parts.boot,
                 departing=parts.departing,
                 is_complete=lambda: self.hosted.synced,
                 boot_settled=parts.boot_settled,

@@ -22,6 +22,7 @@ from trionode.containers.machine.listeners import Listeners
 from trionode.containers.monitors.election import Electorate
 from trionode.containers.node.geolocation import Locator
 from trionode.containers.node.outside import JsonSource
+from trionode.hosting.boot import BootManager
 from trionode.hosting.ownmessages import Broadcaster
 from trionode.hosting.removal import Leaving
 from trionode.runtime.bus import EventBus
@@ -74,7 +75,8 @@ class ContainerParts:
     """What the node gives.
 
     `expire` removes apps whose time is over. `boot_settled` opens when the boot decision is carried out;
-    `departing`: the machine goes down. `leaving`: why all apps have to go (`watch.Watch.leaving`).
+    `boot()`: who makes it, composed later. `departing`: the machine goes down. `leaving()`: why all apps have
+    to go (`watch.Watch.leaving`).
     """
 
     settings: Settings
@@ -94,4 +96,5 @@ class ContainerParts:
     boot_settled: Gate
     expire: Callable[[], Awaitable[object]]
     departing: Callable[[], bool]
+    boot: Callable[[], BootManager]
     leaving: Callable[[], Sequence[Leaving]]

@@ -18,7 +18,10 @@ from trionode.containers.engine import ContainerRow
 from trionode.containers.operations import Operations
 from trionode.containers.planned import PlannedAction
 from trionode.hosting.removal import Leaving
+from trionode.lifecycle.boot import BootAction, BootDecision, BootWait
+from trionode.lifecycle.local import Container
 from trionode.lifecycle.names import bare
+from trionode.lifecycle.reconcile import LeaveApp, ReconcileStep, RemoveApp
 from trionode.plans.control import app_of
 from trionode.plans.mountrecovery import RestartContainer
 from trionode.plans.networkwith import Connect
@@ -30,10 +33,31 @@ from trionode.runtime.gate import Gate
 BLOCK_S = 120.0
 """Between two blocks before PON; it made them faster (docs/spec/registry.md)."""
 NODE = "node"
+BOOT_WAITS = {
+    BootWait.DAEMON: "the chain daemon",
+    BootWait.STATUS: "the confirmation",
+    BootWait.DATA: "the app data",
+}
+LEFT = {
+    "no_spec": "no specification of it is in force, or none that can be read",
+    "election": "its election decides which node runs it",
+    "stopped": "it was stopped on purpose",
+}
 
 
 class EngineLists(Protocol):
     async def containers(self) -> Sequence[ContainerRow]: ...
+
+
+class Boot(Protocol):
+    """What becomes of the apps found at the start (`hosting.boot.BootManager`)."""
+
+    @property
+    def waits_for(self) -> BootWait | None: ...
+    @property
+    def pending(self) -> BootDecision | None: ...
+
+    def steps(self, containers: Sequence[Container]) -> tuple[ReconcileStep, ...]: ...
 
 
 class Health(Protocol):
@@ -84,6 +108,7 @@ class PlanSources:
     """
 
     engine: EngineLists
+    boot: Callable[[], Boot]
     operations: Operations
     installed: Callable[[], Iterable[str]]
     leaving: Callable[[], Iterable[Leaving]]
@@ -118,6 +143,7 @@ class Planner:
         rows = await sources.engine.containers()
         steps = (
             *self._held_back(),
+            *self._boot(rows),
             *self._leaving(),
             *await sources.health.plan(),
             *await self._by_health(),
@@ -139,7 +165,9 @@ class Planner:
         if sources.departing():
             yield PlannedAction("wait", "", NODE, "the machine goes down, nothing is done to apps any more")
         if not sources.boot_settled.is_open:
-            reason = "the boot decision is not carried out yet; most of what follows waits for it"
+            waits_for = sources.boot().waits_for
+            known = "" if waits_for is None else f", it waits for {BOOT_WAITS[waits_for]}"
+            reason = f"the boot decision is not carried out yet{known}; most of what follows comes after it"
             yield PlannedAction("wait", "", NODE, reason)
         if not sources.is_complete():
             reason = (
@@ -154,6 +182,18 @@ class Planner:
             part = "" if app_of(name) == name else name
             reason = "a backup or restore has it: it is neither started, redeployed nor elected"
             yield PlannedAction("leave", app_of(name), part, reason)
+
+    def _boot(self, rows: Sequence[ContainerRow]) -> Iterator[PlannedAction]:
+        boot = self._sources.boot()
+        decision = boot.pending
+        if decision is None:
+            return
+        if decision.action is BootAction.REMOVE_ALL:
+            for app in self._sources.installed():
+                yield PlannedAction("remove", app, "", f"boot: {decision.reason}")
+        elif decision.action is BootAction.RECONCILE:
+            for step in boot.steps([Container(row.name, row.state) for row in rows]):
+                yield _boot_step(step, decision)
 
     def _leaving(self) -> Iterator[PlannedAction]:
         for leaving in self._sources.leaving():
@@ -205,3 +245,12 @@ class Planner:
         if left_s <= 0:
             return msgspec.structs.replace(step, due_s=None)
         return msgspec.structs.replace(step, when_ms=now_ms + round(left_s * 1000), due_s=None)
+
+
+def _boot_step(step: ReconcileStep, decision: BootDecision) -> PlannedAction:
+    match step:
+        case RemoveApp():
+            return PlannedAction("remove", step.app, "", f"boot: {step.reason}")
+        case LeaveApp():
+            return PlannedAction("leave", step.app, "", f"boot: {LEFT[step.why]}")
+    return PlannedAction("start", step.app, ", ".join(step.identifiers), f"boot: {decision.reason}")

@@ -26,7 +26,7 @@ from trionode.lifecycle.boot import (
     BootWait,
     decide,
 )
-from trionode.lifecycle.local import Component
+from trionode.lifecycle.local import Component, Container
 from trionode.lifecycle.reconcile import LeaveApp, ReconcileStep, RemoveApp, StartApp, plan_reconcile
 from trionode.runtime.appturns import AppTurns
 from trionode.runtime.bus import EventBus
@@ -123,6 +123,19 @@ class BootManager:
             await self._catch_up()
         await trio.sleep_forever()
 
+    @property
+    def pending(self) -> BootDecision | None:
+        """The decision as long as it is not carried out: it is under way, or the engine is waited for."""
+        return None if self.settled.is_open and not self._is_postponed else self.decision
+
+    def steps(self, containers: Sequence[Container]) -> tuple[ReconcileStep, ...]:
+        """What is done to apps that do not run when they are to be started again."""
+        gates = self._gates
+        found = plan_reconcile(
+            self._host.installed(), containers, gates.specs, gates.listed, stops=gates.stops()
+        )
+        return found or ()
+
     async def _settle(self) -> None:
         self.results = BootResults()
         self.decision = decision = await self._decide()
@@ -198,12 +211,8 @@ class BootManager:
 
     async def _reconcile(self) -> None:
         """Apps side by side within a limit, the components of one app in order."""
-        containers = await in_time(self._host.containers(), self._engine_s, "list its containers")
-        gates = self._gates
-        steps = plan_reconcile(
-            self._host.installed(), containers, gates.specs, gates.listed, stops=gates.stops()
-        )
-        if steps is None:
+        steps = self.steps(await in_time(self._host.containers(), self._engine_s, "list its containers"))
+        if not steps:
             return
         began_s, turns = trio.current_time(), trio.Semaphore(self._apps_at_once)
         async with trio.open_nursery() as nursery:

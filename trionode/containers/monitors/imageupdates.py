@@ -123,7 +123,9 @@ class ImageUpdates:
         return tuple(
             PlannedAction("redeploy_soft", seen.app, identifier, REASON, due_s=self._next_s)
             for identifier, seen in sorted(self._compared.items())
-            if seen.is_outdated and images.get(seen.container) == seen.image_id
+            if seen.is_outdated
+            and images.get(seen.container) == seen.image_id
+            and self._brought.get(identifier) != seen.there
         )
 
     async def _cycle(self) -> None:
