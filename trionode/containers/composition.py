@@ -11,6 +11,7 @@ from trionode.containers.health.localstate import LocalState
 from trionode.containers.health.mountrecovery import MountRecovery
 from trionode.containers.health.operatorstops import OperatorStops
 from trionode.containers.health.orphans import Orphans
+from trionode.containers.health.portguard import PortGuard
 from trionode.containers.health.privateguard import PrivateGuard
 from trionode.containers.health.prunes import Pruner
 from trionode.containers.health.tampering import TamperingLog
@@ -95,6 +96,13 @@ class Containers:
                 firewall=seams.firewall,
                 engine_ready=self.host.reachable,
                 bus=parts.bus,
+                counters=parts.counters,
+            ),
+            PortGuard(
+                parts.settings.monitors,
+                firewall=seams.firewall,
+                records=self.records,
+                operations=self.operations,
                 counters=parts.counters,
             ),
             CpuBursts(
