@@ -139,14 +139,20 @@ async def test_a_vanished_waiting_container_is_made_again_and_not_started(
 
 
 @pytest.mark.trio
-async def test_recreation_that_fails_removes_the_app_and_says_why(
+async def test_recreation_that_fails_as_often_as_a_start_may_removes_the_app_and_says_why(
     autojump_clock: MockClock, world: HostWorld
 ) -> None:
     async with world.process() as node:
         await install(node, base())
         world.engine.failing.add(("create", "*"))
         world.engine.vanish(CORE)
-        await trio.sleep(30)
+        await trio.sleep(2000)
+        assert node.life.installed.names() == {"base"}
+        assert world.engine.calls["create"] == 5
+        assert [data["kind"] for data in node.told(TAMPERING)] == ["container_vanished"]
+        (step,) = await node.health.plan()
+        assert "could not be made again, 4 times" in step.reason
+        await trio.sleep(2000)
         assert node.life.installed.names() == frozenset()
         kinds = [data["kind"] for data in node.told(TAMPERING)]
         assert kinds == ["container_vanished", "recreation_failed"]

@@ -11,6 +11,7 @@ from appworld import ADDRESS, AppWorld, Life, app, part, settled, shop
 
 from trionode.containers.images.registry import ImageFault
 from trionode.containers.install.appactions import HELD
+from trionode.containers.install.troubles import StorageAway, StorageError
 from trionode.lifecycle.limits import Machine
 from trionode.plans.redeploy import Depth, PartChange, UpdatePlan, plan_update
 
@@ -114,17 +115,73 @@ async def test_a_container_that_cannot_be_stopped_costs_nothing(autojump_clock: 
 
 
 @pytest.mark.parametrize("operation", ["create", "connect", "start", "remove"])
-async def test_a_failure_afterwards_removes_the_app(operation: str, autojump_clock: trio.abc.Clock) -> None:
+async def test_a_failure_afterwards_is_left_to_health(operation: str, autojump_clock: trio.abc.Clock) -> None:
+    """A port that is taken, an engine that refuses once: the app and its data are worth more tries."""
     world = AppWorld()
-    life = await settled(world)
-    before = await world.everything()
-    assert (await life.actions.install(shop(), reason="the test")).ok
+    life = await with_shop(world)
+    mark(world)
     world.engine.fail_next(operation, target="fluxweb_shop")
     outcome = await life.actions.redeploy("shop", hard=False, reason="the test")
     assert not outcome.ok
-    assert "removed" in outcome.problem
+    assert life.installed.get("shop") is not None
+    assert world.disk.held["fluxweb_shop"].used_bytes == 4711
+    assert "removed" not in outcome.problem
+    assert ("removed", "shop") not in world.news.told
+
+
+TROUBLES = {
+    "storage away": StorageAway("the storage at storage.test did not answer within 20 s"),
+    "storage wrong": StorageError("the storage at storage.test answered 404"),
+}
+
+
+@pytest.mark.parametrize("trouble", [*TROUBLES, "storage answers nonsense", "identity not known"])
+@pytest.mark.parametrize("hard", [False, True])
+async def test_what_is_to_be_fetched_is_fetched_before_anything_is_touched(
+    trouble: str, hard: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    world = AppWorld()
+    life = await settled(world)
+    shipping = shop()
+    shipping["compose"][0]["environmentParameters"].append("LOG=COLLECT")
+    shipping["compose"][2]["environmentParameters"].append("LOG=SEND")
+    assert (await life.actions.install(shipping, reason="the test")).ok
+    mark(world)
+    before = await world.everything()
+    if trouble in TROUBLES:
+        world.storage.fails = TROUBLES[trouble]
+    elif trouble == "identity not known":
+        world.node.facts_now = msgspec.structs.replace(world.node.facts_now, collateral="")
+    else:
+        world.storage.answer = {"no": "list"}
+    outcome = await life.actions.redeploy("shop", hard=hard, reason="a new image was pushed under its tag")
+    assert not outcome.ok
+    assert outcome.step == "options"
     assert await world.everything() == before
-    assert world.news.told[-1] == ("removed", "shop")
+    assert world.disk.held["fluxweb_shop"].used_bytes == 4711
+
+
+async def test_a_storage_is_asked_once_for_a_redeploy(autojump_clock: trio.abc.Clock) -> None:
+    world = AppWorld()
+    life = await with_shop(world)
+    world.storage.asked = 0
+    assert (await life.actions.redeploy("shop", hard=False, reason="the test")).ok
+    assert world.storage.asked == 1
+
+
+async def test_a_new_specification_no_container_can_be_made_of_takes_the_app_away(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """That is the app itself: nobody else is to blame, and nothing will change."""
+    world = AppWorld()
+    life = await with_shop(world)
+    spec = shop(hash="ff" * 32)
+    spec["compose"][0]["containerData"] = "/data|m:\0:/x"
+    world.specs.known["shop"] = spec
+    outcome = await life.actions.redeploy("shop", hard=False, reason="the test")
+    assert not outcome.ok
+    assert "containerData of web_shop has a NUL character" in outcome.problem
+    assert life.installed.get("shop") is None
 
 
 async def test_an_app_that_does_not_fit_any_more_leaves(autojump_clock: trio.abc.Clock) -> None:

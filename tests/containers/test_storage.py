@@ -10,7 +10,8 @@ import httpx
 import pytest
 import trio
 
-from trionode.containers.install.storage import HttpStorage, StorageAway, StorageError
+from trionode.containers.install.storage import HttpStorage
+from trionode.containers.install.troubles import StorageAway, StorageError
 from trionode.containers.node.publichosts import PublicHosts
 from trionode.runtime.clock import VirtualClock
 from trionode.wire.keys import NodeKey

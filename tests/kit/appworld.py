@@ -128,15 +128,20 @@ class FakeStorage:
 
     def __init__(self) -> None:
         self.problem = ""
+        self.fails: Exception | None = None
+        self.asked = 0
         self.hangs = False
         self.answer: Any = [f"FETCHED={SECRET}"]
 
     async def fetch(self, url: str, *, app: str) -> Fetched:
         await trio.lowlevel.checkpoint()
+        self.asked += 1
         if self.hangs:
             await trio.sleep_forever()
         if self.problem:
             raise HostError(self.problem, remedy="see whether it runs")
+        if self.fails is not None:
+            raise self.fails
         return Fetched(self.answer)
 
 

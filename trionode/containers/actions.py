@@ -44,9 +44,16 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NotNow(HostError):
-    """The machine has trouble that says nothing of the app; the same may go well later."""
+    """Others have trouble that says nothing of the app; the same may go well later.
+
+    `far`: others than this machine.
+    """
 
     code = "not_now"
+
+    def __init__(self, message: str, *, remedy: str = "", far: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.far = far
 
 
 class AppActions(Protocol):

@@ -91,11 +91,17 @@ class AppHost(RunningApps, Protocol):
         ...
 
 
+class TooSlow(HostError):
+    """The engine did not do in time what it was asked for."""
+
+    code = "too_slow"
+
+
 async def in_time(call: Awaitable[T], limit_s: float, doing: str) -> T:
-    """The result of a call to the engine. Raises HostError when it takes longer than `limit_s`."""
+    """The result of a call to the engine. Raises TooSlow when it takes longer than `limit_s`."""
     with trio.move_on_after(limit_s):
         return await call
-    raise HostError(
+    raise TooSlow(
         f"the container engine did not {doing} within {limit_s:g} s", remedy="see whether the engine is well"
     )
 

@@ -34,8 +34,8 @@ class HealthFacts(msgspec.Struct, frozen=True, kw_only=True):
     `known`: apps with a specification in force. `held`: apps and components in backup or restore.
     `stopped`: components somebody stopped on purpose, through the API.
     `since_ms`: app -> start in our own location row. `seen_ms`: stopped component -> first sighting.
-    `crashes`: components that ended by themselves. `mounted`: components whose volume is mounted.
-    `unhealthy`: running containers whose own check fails.
+    `crashes`: components that ended by themselves. `unmade`: those that could not be made again.
+    `mounted`: components whose volume is mounted. `unhealthy`: running containers whose own check fails.
     """
 
     apps: Sequence[InstalledApp]
@@ -47,6 +47,7 @@ class HealthFacts(msgspec.Struct, frozen=True, kw_only=True):
     seen_ms: Mapping[str, int] = {}
     crashes: Mapping[str, Crashes] = {}
     crash_waits_s: Sequence[float] = (0.0,)
+    unmade: Mapping[str, Crashes] = {}
     mounted: frozenset[str] = frozenset()
     unhealthy: frozenset[str] = frozenset()
     busy: bool = False
@@ -130,13 +131,11 @@ def after_failure(
 ) -> tuple[Consequence, ...]:
     """What a failed action leads to. `exists`: its container, looked at again; `busy`: asked again.
 
-    `last_try`: a start that failed is not tried again.
+    `last_try`: what failed is not tried again.
     """
-    if busy:
+    if busy or not last_try:
         return ()
     if isinstance(action, StartContainer):
-        if not last_try:
-            return ()
         return (RemoveApp(action.app, f"{action.identifier} cannot be started: {problem}"),)
     if exists:  # somebody else made it meanwhile
         return ()
@@ -193,9 +192,16 @@ def _action(app: InstalledApp, part: Component, facts: HealthFacts) -> HealthAct
     return StartContainer(app.name, name, "it is still stopped")
 
 
-def _recreate(app: str, part: Component, facts: HealthFacts, *, elected: bool) -> Recreate:
+def _recreate(app: str, part: Component, facts: HealthFacts, *, elected: bool) -> Recreate | Leave:
     name = part.identifier
-    tampering = None if elected else CONTAINER_VANISHED
+    failed = facts.unmade.get(name)
+    if failed is not None and facts.now_ms < (due_ms := start_due_ms(failed, facts.crash_waits_s)):
+        times = failed.count - 1
+        return Leave(
+            app, name, f"its container could not be made again, {times} times: it has to wait", due_ms
+        )
+    # one disappearance is told once
+    tampering = None if elected or failed is not None else CONTAINER_VANISHED
     reason = "its container is missing"
     return Recreate(app, name, reason, name in facts.mounted, elected, tampering)
 

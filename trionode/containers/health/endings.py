@@ -36,12 +36,18 @@ class Endings:
         self._restarting: set[str] = set()
         self._failed_starts: dict[str, int] = {}
         self._crashes: dict[str, Crashes] = {}
+        self._unmade: dict[str, Crashes] = {}
         self._seen_ms: dict[str, int] = {}
 
     @property
     def crashes(self) -> Mapping[str, Crashes]:
         """Components that ended by themselves, failed their own check, or could not be started."""
         return self._crashes
+
+    @property
+    def unmade(self) -> Mapping[str, Crashes]:
+        """Components whose container could not be made again."""
+        return self._unmade
 
     @property
     def seen_ms(self) -> Mapping[str, int]:
@@ -56,6 +62,7 @@ class Endings:
         app, name = found
         if change.state == RUNNING:
             self._seen_ms.pop(name, None)
+            self._unmade.pop(name, None)
             self._restarting.discard(name)
         if change.state is None or (change.ending is Ending.ASKED and name not in self._restarting):
             self._forget(name)
@@ -90,9 +97,16 @@ class Endings:
         self._crashes[name] = Crashes(failed + 1, now_ms)
         return failed >= self._tries
 
+    def not_made(self, name: str, now_ms: int) -> bool:
+        """A container could not be made again; as `not_started`. That it is gone then is no news."""
+        before = self._unmade.get(name)
+        made = self._unmade[name] = Crashes(2 if before is None else before.count + 1, now_ms)
+        return made.count > self._tries
+
     def started(self, name: str) -> None:
         """A start went well."""
         self._failed_starts.pop(name, None)
+        self._unmade.pop(name, None)
 
     def sighted(self, name: str, now_ms: int) -> None:
         """A slow pass found it stopped."""
@@ -101,8 +115,9 @@ class Endings:
     def tidy(self) -> None:
         """Forget what is no longer installed."""
         here = {part.identifier for app in self._installed() for part in app.components}
-        for name in {*self._crashes, *self._failed_starts, *self._seen_ms} - here:
+        for name in {*self._crashes, *self._failed_starts, *self._unmade, *self._seen_ms} - here:
             self._forget(name)
+            self._unmade.pop(name, None)
             self._seen_ms.pop(name, None)
 
     def _forget(self, name: str) -> None:

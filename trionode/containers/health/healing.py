@@ -1,21 +1,21 @@
 """Healer: carries out what a look at the containers decided, and what failures lead to (lifecycle.md §9).
 
-An app is removed only for what is its own fault: an engine that is away or has no space, another operation or
-a volume that cannot be mounted put it off, and a container that exists after all settles it.
+An app is removed only for what is its own fault, and after as many tries as a crash has. What others are to
+blame for (`install.troubles`) and other operations put it off; a container that exists after all settles it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from trionode.containers.actions import AppActions, NotNow
-from trionode.containers.engine import Engine, EngineError, EngineFull, EngineUnreachable, NotFound
+from trionode.containers.actions import AppActions
+from trionode.containers.engine import Engine, EngineError, NotFound
 from trionode.containers.health.endings import Endings
 from trionode.containers.health.tampering import TamperingLog
+from trionode.containers.install.troubles import is_far, is_passing
 from trionode.containers.operations import Busy, Operations
 from trionode.containers.table import ContainerTable
-from trionode.errors import HostError, StoreAway, TrionodeError
+from trionode.errors import HostError, TrionodeError
 from trionode.hosting.port import in_time
 from trionode.lifecycle.local import RUNNING, InstalledApp
 from trionode.lifecycle.names import container_name
@@ -24,6 +24,9 @@ from trionode.runtime.clock import WallClock
 from trionode.runtime.counters import Counters
 from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
+
+PATIENCE_S = (60.0, 120.0, 240.0, 480.0, 600.0)
+"""Waits while somebody on the internet has trouble; the last one again and again."""
 
 log = get_logger("containers.health")
 
@@ -43,8 +46,14 @@ class Host(Protocol):
     async def stop(self, container: str, grace_s: float) -> None: ...
 
 
+class PutOff(Protocol):
+    """Lets an app alone for a while, or for so many seconds."""
+
+    def __call__(self, app: str, wait_s: float = ..., /) -> None: ...
+
+
 class Healer:
-    """`put_off(app)`: called when an app is to be let alone for a while."""
+    """Carries out the actions of one app at a time."""
 
     def __init__(
         self,
@@ -57,7 +66,7 @@ class Healer:
         tampering: TamperingLog,
         counters: Counters,
         clock: WallClock,
-        put_off: Callable[[str], None],
+        put_off: PutOff,
         stop_grace_s: float,
         limit_s: float,
     ) -> None:
@@ -72,6 +81,7 @@ class Healer:
         self._put_off = put_off
         self._stop_grace_s = stop_grace_s
         self._limit_s = limit_s
+        self._waited: dict[str, int] = {}
 
     async def carry_out(self, action: StartContainer | Recreate) -> bool:
         """Whether it went well, and the rest of the app's actions are worth trying."""
@@ -85,14 +95,14 @@ class Healer:
                 self._counters.add("containers.health.recreated")
         except Busy:
             return False  # the end of the operation wakes the next look
-        except (EngineUnreachable, EngineFull, StoreAway, NotNow) as error:
-            self._endings.not_restarting(action.identifier)
-            self._wait(action, error)
-            return False
         except TrionodeError as error:
             self._endings.not_restarting(action.identifier)
+            if is_passing(error):
+                self._wait(action, error)
+                return False
             return await self._failed(action, error)
         self._endings.started(action.identifier)
+        self._waited.pop(action.identifier, None)
         return True
 
     async def _start(self, action: StartContainer) -> None:
@@ -123,10 +133,14 @@ class Healer:
         return any("r" in part.flags for part in parts if part.identifier == identifier)
 
     def _wait(self, action: StartContainer | Recreate, error: TrionodeError) -> None:
-        """The machine has trouble, not the app."""
+        """Others have trouble, not the app."""
         self._counters.add("containers.health.put_off")
         log.warning("put off", component=action.identifier, problem=error.one_line())
-        self._put_off(action.app)
+        if not is_far(error):
+            self._put_off(action.app)
+            return
+        waited = self._waited[action.identifier] = self._waited.get(action.identifier, 0) + 1
+        self._put_off(action.app, PATIENCE_S[min(waited, len(PATIENCE_S)) - 1])
 
     async def _failed(self, action: StartContainer | Recreate, error: TrionodeError) -> bool:
         """What a failure leads to; the engine is looked at again first."""
@@ -147,8 +161,7 @@ class Healer:
                 return False
             last_try = self._endings.not_started(action.identifier, self._clock.now_ms())
         else:
-            last_try = True
-            self._put_off(action.app)
+            last_try = state is None and self._endings.not_made(action.identifier, self._clock.now_ms())
         steps = after_failure(
             action,
             error.message,

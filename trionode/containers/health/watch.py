@@ -211,8 +211,8 @@ class HealthWatch:
                 self._waiting_s.clear()
             self._woken.set()
 
-    def _put_off(self, app: str) -> None:
-        self._waiting_s[app] = trio.current_time() + AGAIN_S
+    def _put_off(self, app: str, wait_s: float = AGAIN_S) -> None:
+        self._waiting_s[app] = trio.current_time() + wait_s
 
     # --- one look -----------------------------------------------------------------------------
 
@@ -285,6 +285,7 @@ class HealthWatch:
             since_ms=self._since_ms(apps),
             seen_ms=self._endings.seen_ms if slow else {},
             crashes=self._endings.crashes,
+            unmade=self._endings.unmade,
             crash_waits_s=self._waits_s,
             mounted=frozenset(mounted),
             unhealthy=table.unhealthy(),

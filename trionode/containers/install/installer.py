@@ -14,7 +14,7 @@ import trio
 
 from trionode.containers.actions import NotNow, Outcome, Progress, Spec
 from trionode.containers.install.app_steps import ImagesStep, NetworkStep, RowStep
-from trionode.containers.install.making import Job
+from trionode.containers.install.making import Job, container_options, gather
 from trionode.containers.install.part_steps import (
     ContainerStep,
     ImageStep,
@@ -30,7 +30,8 @@ from trionode.containers.install.part_steps import (
 )
 from trionode.containers.install.records import AppRecord, Phase, records_of
 from trionode.containers.install.selftests import SelfTestStep
-from trionode.containers.install.steps import PASSING, Ladder, Step, in_limit
+from trionode.containers.install.steps import Ladder, Step, in_limit
+from trionode.containers.install.troubles import is_far, is_passing
 from trionode.containers.install.workbench import Workbench
 from trionode.errors import HostError, TrionodeError
 from trionode.plans.networkwith import refused_link
@@ -136,8 +137,9 @@ class Installer:
         except TrionodeError as error:
             left = await ladder.down(ContainerStep)
             log.error("container not made again", container=part.container, problem=error.one_line())
-            if isinstance(error, PASSING):
-                raise NotNow(_sentence(error, left), remedy=error.remedy) from error
+            if is_passing(error):
+                far = is_far(error)
+                raise NotNow(_sentence(error, left), remedy=error.remedy, far=far) from error
             return Outcome(False, _sentence(error, left), ladder.at)
         except BaseException:
             await ladder.down(ContainerStep)
@@ -176,6 +178,15 @@ class Installer:
                 raise
             replaced[part.identifier] = pull.replaced
         return replaced
+
+    async def gather(self, job: Job, parts: Sequence[Part]) -> Job:
+        """The job with all that has to be fetched for the containers of these parts, and a look whether they
+        can be made: nothing of an app is touched before. Raises PlanError or HostError."""
+        gathered = {part.identifier: await gather(self._bench, job, part) for part in parts}
+        job = msgspec.structs.replace(job, gathered=gathered)
+        for part in parts:
+            await container_options(self._bench, job, part)
+        return job
 
     def _app_steps(self, job: Job) -> Sequence[Step]:
         steps: list[Step] = [ImagesStep(self._bench, job), NetworkStep(self._bench, job)]

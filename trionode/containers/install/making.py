@@ -6,7 +6,7 @@ secrets, so what the engine says about them is cleaned before anybody reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -34,10 +34,21 @@ from trionode.wire.address import split_address
 SHORTEST_SECRET = 4
 
 
+class Gathered(msgspec.Struct, frozen=True):
+    """Environment and command of a container, whole: with what was fetched and decrypted."""
+
+    environment: tuple[str, ...]
+    command: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "Gathered(...)"
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """An app being installed. `parts`: all of its components in order, with the values of this tier.
 
-    `foreign`: its images that were here before, for no app of ours; None: whatever was here stays.
+    `gathered`: by identifier, what was fetched before. `foreign`: its images that were here before, for no
+    app of ours; None: whatever was here stays.
     """
 
     spec: Spec
@@ -46,6 +57,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     info: EngineInfo
     progress: Progress
     test: bool = False
+    gathered: Mapping[str, Gathered] = {}
     foreign: frozenset[str] | None = None
 
     @property
@@ -66,7 +78,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 async def container_options(bench: Workbench, job: Job, part: Part) -> CreateOptions:
     """Raises PlanError, EngineError, or HostError when something cannot be fetched."""
+    texts = job.gathered.get(part.identifier) or await gather(bench, job, part)
     network = await network_state(bench, job.app)
+    return create_options(
+        part,
+        [each.identifier for each in job.parts],
+        environment=texts.environment,
+        command=texts.command,
+        log=await _log(bench, job, part, network),
+        network=network,
+        apps_dir=bench.disk.apps_dir,
+        host_service_ip=bench.host_service_ip,
+        bursts=bursts(bench, job),
+        disk_quota=job.info.disk_quota,
+    )
+
+
+async def gather(bench: Workbench, job: Job, part: Part) -> Gathered:
+    """Fetch and decrypt. Raises PlanError, or HostError when that cannot be done now."""
     own_ip = split_address(job.facts.address)[0] if job.facts.address else None
     secrets: Sequence[str] = ()
     if part.secrets:
@@ -79,18 +108,7 @@ async def container_options(bench: Workbench, job: Job, part: Part) -> CreateOpt
         fetched=await _fetched(bench, job, (*part.environment, *secrets), ENVIRONMENT_MARK),
     )
     words = command(part.commands, await _fetched(bench, job, part.commands, COMMAND_MARK))
-    return create_options(
-        part,
-        [each.identifier for each in job.parts],
-        environment=variables,
-        command=words,
-        log=await _log(bench, job, part, network),
-        network=network,
-        apps_dir=bench.disk.apps_dir,
-        host_service_ip=bench.host_service_ip,
-        bursts=bursts(bench, job),
-        disk_quota=job.info.disk_quota,
-    )
+    return Gathered(variables, words)
 
 
 def bursts(bench: Workbench, job: Job) -> bool:

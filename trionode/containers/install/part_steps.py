@@ -11,9 +11,17 @@ from collections.abc import Sequence
 import trio
 
 from trionode.containers.disk import DiskError, VolumeRequest
-from trionode.containers.engine import Conflict, Credentials, EngineError, NotFound
+from trionode.containers.engine import (
+    Conflict,
+    Credentials,
+    EngineError,
+    EngineFull,
+    EngineUnreachable,
+    NotFound,
+)
 from trionode.containers.install.making import Job, bursts, cleaned, container_options, credentials_of
 from trionode.containers.install.steps import to_the_end
+from trionode.containers.install.troubles import PullFailed
 from trionode.containers.install.workbench import Workbench
 from trionode.containers.progress import of_pull
 from trionode.errors import HostError
@@ -116,7 +124,10 @@ class PullStep(PartStep):
                 async for message in messages:
                     self._job.progress.tell(of_pull(message))
         except EngineError as error:
-            raise cleaned(error, _texts(credentials)) from None
+            known = cleaned(error, _texts(credentials))
+            if isinstance(known, EngineUnreachable | EngineFull | NotFound):
+                raise known from None
+            raise PullFailed(known.message, remedy=known.remedy, status=known.status) from None
         self._is_through = True
         after = (await self._bench.engine.image(repotag)).id
         self.replaced = self._before if self._before != after else ""

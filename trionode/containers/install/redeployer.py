@@ -1,8 +1,9 @@
 """Redeployer: an app or some of its components made anew (docs/spec/lifecycle.md §16).
 
-First everything that may fail far away: requirements, image checks, pulls. Until then the app runs on, and a
-registry that is away costs nothing. Then the old containers go and the new ones come. The local row stays
-throughout: the app is here all the time, and if the process dies in between, health makes the rest again.
+First everything that may fail far away: requirements, image checks, pulls, what the owner keeps elsewhere.
+Until then the app runs on, and whoever is away costs nothing. Then the old containers go and the new ones
+come. The local row stays throughout: the app is here all the time, and what fails or is broken off from then
+on is made again by health, with its patience.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from trionode.containers.install.installer import Installer
 from trionode.containers.install.making import Job
 from trionode.containers.install.part_steps import ContainerStep, drop_image, local_image
 from trionode.containers.install.records import AppRecord, records_of
-from trionode.containers.install.steps import PASSING, Ladder, in_limit
+from trionode.containers.install.steps import Ladder, in_limit
 from trionode.containers.install.traces import traces_of
 from trionode.containers.install.uninstaller import VOLUME, Attempts, Uninstaller
 from trionode.containers.install.workbench import Workbench
 from trionode.errors import HostError, TrionodeError
 from trionode.lifecycle.names import container_name
-from trionode.plans.problem import PlanError
+from trionode.plans.problem import PlanError, WrongAnswer
 from trionode.runtime.logs import get_logger
 
 log = get_logger("containers.redeploy")
@@ -64,12 +65,14 @@ class Redeployer:
             at = "images"
             chosen = tuple(part for part in job.parts if part.identifier in hardness)
             replaced = await self._installer.fetch(msgspec.structs.replace(job, parts=chosen))
+            at = "options"
+            job = await self._installer.gather(job, chosen)
+        except WrongAnswer as error:
+            return self._untouched(app, at, error)
         except PlanError as error:
             return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
         except TrionodeError as error:
-            # nothing was touched: it runs on, and whoever wants it anew asks again
-            log.error("not redeployed", app=app, step=at, problem=error.one_line())
-            return Outcome(False, error.message, at)
+            return self._untouched(app, at, error)
         attempts = Attempts(strict=True, limit_s=settings.step_limit_s)
         ladder = Ladder(undo_within_s=settings.undo_limit_s)
         try:
@@ -82,10 +85,10 @@ class Redeployer:
         except TrionodeError as error:
             await ladder.down(ContainerStep)
             at = ladder.at or attempts.at
-            if isinstance(error, PASSING) or not (ladder.at or attempts.has_taken):
-                keeps_app = True  # health starts what is there, and makes what is not
-            elif not ladder.at and attempts.at.startswith(VOLUME):
+            if not ladder.at and attempts.at.startswith(VOLUME):
                 keeps_app = False  # nobody knows what is left of that volume
+            elif not isinstance(error, PlanError):
+                keeps_app = True  # health starts what is there, and makes what is not
             return await self._failed(app, at, error, reason, progress, keeps_app=keeps_app)
         except BaseException:
             log.warning("redeploy broken off, health makes the rest", app=app, step=ladder.at or attempts.at)
@@ -95,6 +98,11 @@ class Redeployer:
         self._bench.news.app_installed(app, job.hash)
         await self._bench.links.reverse(app)
         return Outcome(True)
+
+    def _untouched(self, app: str, at: str, error: TrionodeError) -> Outcome:
+        """It runs on, and whoever wants it anew asks again."""
+        log.error("not redeployed", app=app, step=at, problem=error.one_line())
+        return Outcome(False, error.message, at)
 
     async def _take_down(self, attempts: Attempts, job: Job, hardness: Hardness) -> set[str]:
         """The old components that are made anew or no longer wanted, last first; the images they had."""

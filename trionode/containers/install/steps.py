@@ -12,22 +12,11 @@ from typing import Protocol
 
 import trio
 
-from trionode.containers.disk import DiskFull, FirewallError
-from trionode.containers.engine import EngineFull, EngineUnreachable
-from trionode.errors import HostError, StoreError, TrionodeError
+from trionode.containers.install.troubles import NotInTime
+from trionode.errors import TrionodeError
 from trionode.runtime.logs import get_logger
 
 log = get_logger("containers.steps")
-
-
-class NotInTime(HostError):
-    """A step took longer than it may."""
-
-    code = "not_in_time"
-
-
-PASSING = (EngineUnreachable, EngineFull, DiskFull, FirewallError, StoreError, NotInTime)
-"""Troubles of the machine that say nothing of the app."""
 
 
 async def in_limit(call: Awaitable[object], limit_s: float, step: str) -> None:

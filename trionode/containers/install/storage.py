@@ -15,26 +15,15 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
+from trionode.containers.install.troubles import StorageAway, StorageError
 from trionode.containers.node.publichosts import Hosts, NotFoundNow, NotPublic
-from trionode.errors import HostError, WireError
+from trionode.errors import WireError
 from trionode.plans.environment import Fetched
 from trionode.runtime.clock import WallClock
 from trionode.wire.jsjson import parse
 
 TIMEOUT_S = 20.0
 SCHEMES = ("http", "https")
-
-
-class StorageError(HostError):
-    """What an owner keeps elsewhere could not be fetched. Neither query nor answer is named."""
-
-    code = "storage"
-
-
-class StorageAway(StorageError):
-    """It did not answer, or only that it has trouble: it may say what it has to soon."""
-
-    code = "storage_away"
 
 
 class Signer(Protocol):
