@@ -172,6 +172,23 @@ async def test_an_app_that_cannot_be_opened_is_judged_by_its_containers(
 
 
 @pytest.mark.trio
+async def test_an_app_that_cannot_be_opened_and_has_no_container_does_not_run(
+    autojump_clock: MockClock, world: HostWorld
+) -> None:
+    """D-25: what does not exist is not announced, whatever may be unknown about it."""
+    secret = app("secret", part("web"), enterprise="ciphertext")
+    world.opener.inside["secret"] = {"compose": secret["compose"]}
+    async with world.process() as node:
+        await install(node, secret)
+    world.opener.inside.clear()
+    world.engine.vanish("fluxweb_secret")
+    async with world.process() as node:
+        await trio.sleep(1)
+        assert node.host.installed()[0].components == ()
+        assert announced(node) == []
+
+
+@pytest.mark.trio
 async def test_a_volume_is_mounted_before_its_container_starts(
     autojump_clock: MockClock, world: HostWorld
 ) -> None:

@@ -244,6 +244,23 @@ async def test_a_silent_node_is_not_asked_again_at_once(autojump_clock: MockCloc
 
 
 @pytest.mark.trio
+async def test_nodes_that_were_silent_are_asked_again_when_nobody_else_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """D-17: one hour in which nobody answered is no reason never to test again."""
+    rig = Rig(others=4)
+    rig.silent = {f"1.0.{n}.1" for n in range(4)}
+
+    def answers() -> None:
+        assert len(rig.asked) == 4
+        rig.silent.clear()
+
+    await watched(rig, 180 + 4 * 20.5, answers, 600)
+    assert len(rig.asked) > 4
+    assert rig.watch.status.last == "reachable"
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize("lack", ["synced", "confirmed", "own_address"])
 async def test_nothing_is_tested_before_the_node_has_its_place(autojump_clock: MockClock, lack: str) -> None:
     rig = Rig()

@@ -390,6 +390,27 @@ async def test_an_update_of_the_row_only_wires_new_links(autojump_clock: trio.ab
     assert (row.hash, row.height) == ("ff" * 32, 2_200_000)
 
 
+async def test_the_row_of_an_encrypted_app_is_stored_closed_by_every_way(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """D-11: what was opened to compare it must not end in the database."""
+    world = AppWorld()
+    life = await world.life()
+    secret = app("hidden", part("db", environmentParameters=["TOKEN=open sesame"]), enterprise="sealed")
+    world.opener.inside["hidden"] = {"compose": secret["compose"]}
+    assert (await life.actions.install(secret, reason="the test")).ok
+    later = {**secret, "hash": "ff" * 32, "height": 2_200_000}
+    await life.actions.update_row(later)
+    plan = UpdatePlan(Depth.ROW, "its contacts changed")
+    assert (await life.actions.update({**later, "hash": "ee" * 32}, plan, reason="the test")).ok
+    for row in await world.store.rows():
+        assert "open sesame" not in row.spec_text
+        assert row.spec()["compose"] == []
+    opened = life.installed.opened_now("hidden")
+    assert opened is not None
+    assert (opened["hash"], opened["compose"]) == ("ee" * 32, secret["compose"])
+
+
 async def test_changed_components_alone_are_made_anew(autojump_clock: trio.abc.Clock) -> None:
     world = AppWorld()
     life = await with_shop(world)

@@ -12,7 +12,6 @@ from trionode.plans.parts import parts_of
 from trionode.plans.ports import (
     PortWatch,
     after_test,
-    is_same_ip,
     next_port,
     pass_over,
     ports_of,
@@ -48,11 +47,6 @@ def test_ports(ports: list[int], word: str | None) -> None:
 def test_ports_of_all_components() -> None:
     compose = [{"name": "a", "ports": [1, 2]}, {"name": "b", "ports": [3]}]
     assert ports_of(parts_of({"version": 8, "name": "x", "compose": compose}) or ()) == (1, 2, 3)
-
-
-def test_addresses_are_compared_whole() -> None:
-    assert is_same_ip("1.2.3.4:16127", "1.2.3.4")
-    assert not is_same_ip("1.2.3.4", "1.2.3.40")
 
 
 @given(st.integers(1, 65535), st.integers(0, 2**32))

@@ -156,9 +156,8 @@ class One:
         self.done: list[Need] = []
 
     def run(self, *, rules: SpawnRules | None = None, **kind: Any) -> SpawnEnd:
-        facts = SpawnFacts(
-            kind=Kind(address="50.60.70.80:16127", **kind), enterprise=kind.get("enterprise", False)
-        )
+        whole = {"address": "50.60.70.80:16127", **kind}
+        facts = SpawnFacts(kind=Kind(**whole), enterprise=kind.get("enterprise", False))
         steps = plan_spawn(facts, self.memory, rules or SpawnRules(), random.Random(1))
         try:
             need = next(steps)
@@ -224,8 +223,13 @@ def test_an_app_put_off_is_still_not_installed_twice_at_one_address() -> None:
 
 
 def test_an_address_that_only_begins_alike_is_another() -> None:
-    one = One(APP, spec("app"), LookRunning=[Instance("50.60.70.8:16127", 1)])
-    assert one.run().installed
+    """D-18, either way round; behind the same address but at another port is the same place."""
+    for own, other in (("50.60.70.80", "50.60.70.8"), ("50.60.70.8", "50.60.70.80")):
+        for look in ("LookRunning", "LookInstalling"):
+            answers = {look: [Instance(f"{other}:16127", 1)]}
+            assert One(APP, spec("app"), **answers).run(address=f"{own}:16127").installed
+            answers = {look: [Instance(f"{own}:16137", 1)]}
+            assert not One(APP, spec("app"), **answers).run(address=own).installed
 
 
 def test_a_confirmation_regained_is_waited_for() -> None:

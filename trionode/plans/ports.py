@@ -12,7 +12,6 @@ import msgspec
 
 from trionode.plans.parts import Part
 from trionode.registry.constants import MAINNET, Constants
-from trionode.wire.address import split_address
 
 BAD_MOST = 100
 BAD_MANY = 80
@@ -56,11 +55,6 @@ def unusable_port(
             if other is not None:
                 return f"Port {port} is used {where} by {other}."
     return None
-
-
-def is_same_ip(left: str, right: str) -> bool:
-    """Whether two nodes are behind one address; 1.2.3.4 is not 1.2.3.40 (D-18)."""
-    return split_address(left)[0] == split_address(right)[0]
 
 
 class PortWatch(msgspec.Struct, frozen=True):
