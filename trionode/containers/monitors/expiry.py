@@ -85,7 +85,7 @@ class ExpiredApps:
         return [
             Life(
                 row.name,
-                row.height or None,
+                row.height or None,  # 0 is none (D-16): such an app was never paid for
                 expiration_height(row.height, row.spec.get("expire"), self._constants),
             )
             for row in self._rows.rows()
