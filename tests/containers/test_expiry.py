@@ -104,7 +104,8 @@ async def test_the_plan_tells_what_the_next_passes_name(autojump_clock: trio.tes
         OneRow("free", 0),
     )
     actions = FakeActions()
-    assert [step.app for step in expired(rows, actions, height=end - 2881).plan()] == ["free"]
+    assert [step.app for step in expired(rows, actions, height=end - 2880).plan()] == ["free"]
+    assert [step.app for step in expired(rows, actions, height=end - 2879).plan()] == ["web", "free"]
     soon = expired(rows, actions, height=end - 5).plan()
     assert [(step.kind, step.app, step.height) for step in soon] == [
         ("remove", "web", end + 8),
