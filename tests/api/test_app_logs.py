@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 
 from trionode.api.appdesk import CHUNKS_AHEAD
-from trionode.api.routes.applogs import without_secrets
+from trionode.api.routes.applogs import without_arguments, without_secrets
 
 WEB = "web_shop"
 
@@ -87,17 +87,60 @@ async def test_the_environment_is_shown_to_the_owner_alone(hosted: Any) -> None:
 
 
 def test_commands_may_hold_secrets_too() -> None:
+    check = {"Test": ["CMD", "check", "--password=hunter2"], "Interval": 5}
     document = {
-        "Args": ["--password", "x"],
-        "Config": {"Env": None, "Cmd": ["--password", "x"], "Entrypoint": ["/run", "x"], "Image": "web"},
-        "State": {"Status": "running"},
+        "Path": "--password=hunter2",
+        "Args": ["--password", "hunter2"],
+        "Config": {
+            "Env": None,
+            "Cmd": ["--password", "hunter2"],
+            "Entrypoint": ["/run", "hunter2"],
+            "Image": "web",
+            "Healthcheck": check,
+        },
+        "State": {
+            "Status": "running",
+            "Error": 'exec: "--password=hunter2": executable file not found in $PATH',
+            "Health": {"Status": "unhealthy", "Log": [{"Output": "hunter2 is wrong"}]},
+        },
     }
     assert without_secrets(document) == {
+        "Path": "",
         "Args": [],
-        "Config": {"Env": [], "Cmd": [], "Entrypoint": [], "Image": "web"},
-        "State": {"Status": "running"},
+        "Config": {
+            "Env": [],
+            "Cmd": [],
+            "Entrypoint": [],
+            "Image": "web",
+            "Healthcheck": {"Test": [], "Interval": 5},
+        },
+        "State": {"Status": "running", "Error": "", "Health": {"Status": "unhealthy", "Log": []}},
     }
+    assert check["Test"], "the engine's own document is as it was"
     assert without_secrets({"Config": None}) == {"Config": {}}
+    assert without_secrets({"Config": {"Env": ["A=hunter2", "hunter2"]}}) == {"Config": {"Env": ["A=", ""]}}
+
+
+def test_processes_are_named_without_their_arguments() -> None:
+    found = {
+        "Titles": ["PID", "CMD"],
+        "Processes": [["1", "serve --password hunter2"], ["2", "serve", "--password", "hunter2"], ["3"]],
+    }
+    assert without_arguments(found) == {
+        "Titles": ["PID", "CMD"],
+        "Processes": [["1", "serve"], ["2", "serve"], ["3"]],
+    }
+    assert without_arguments({}) == {"Processes": []}
+
+
+@pytest.mark.trio
+async def test_arguments_of_processes_are_shown_to_the_owner_alone(hosted: Any) -> None:
+    path = f"/apps/apptop/{WEB}"
+    assert "secret" in json.dumps(await hosted.data(path, **hosted.proof(hosted.person)))
+    for who in (hosted.operator, hosted.team):
+        found = await hosted.data(path, **hosted.proof(who))
+        assert found["Processes"][0][-1] == "/app"
+        assert "secret" not in json.dumps(found)
 
 
 @pytest.mark.trio

@@ -18,6 +18,7 @@ import trio
 from trionode.config.tree import HostingSettings
 from trionode.containers.actions import AppActions
 from trionode.containers.engine import Engine, EngineError, EngineUnreachable
+from trionode.containers.hiding import start_container
 from trionode.containers.operations import Busy, Operations
 from trionode.containers.table import Change, ContainerTable
 from trionode.errors import HostError
@@ -297,13 +298,13 @@ class EngineHost:
                 return
             await self._volumes.ensure(name)
             try:
-                await self._engine.start(name)
+                await start_container(self._engine, name)
             except EngineUnreachable:
                 raise
             except EngineError:
                 if not await self._links.repair(name):
                     raise
-                await self._engine.start(name)
+                await start_container(self._engine, name)
 
     async def stop(self, container: str, grace_s: float) -> None:
         """See `AppHost.stop`. A start that is under way comes to its end first, else it would be the last."""

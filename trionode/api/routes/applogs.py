@@ -44,6 +44,7 @@ LOG_BYTES_MAX = 8 * 1024 * 1024
 """A log of longer lines loses its oldest ones."""
 ENV_TEXTS_MAX = 1_000
 _MS_FROM = 10**11
+COMMAND_TITLES = ("CMD", "COMMAND", "ARGS")
 """A number above it is milliseconds."""
 OBJECT = {"type": "object"}
 
@@ -146,23 +147,44 @@ async def follow(call: Call) -> Stream:
 async def inspect(call: Call) -> Answer:
     containers, container = one_container(call)
     found = await in_time(containers.engine.inspect(container))
+    return data(dict(found.document) if await _is_owner(call) else without_secrets(found.document))
+
+
+async def _is_owner(call: Call) -> bool:
+    """Whether it is the owner of the app who asks, and not only somebody who may look after it."""
     owner = await owner_of(call, app_of(target_of(call)))
-    is_owner = call.authority.allows_for_app(Level.OWNER, call.credentials, owner)
-    return data(dict(found.document) if is_owner else without_secrets(found.document))
+    return call.authority.allows_for_app(Level.OWNER, call.credentials, owner)
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's document of a container with the values of its environment and its command left out."""
+    """An engine's document of a container without the values of its environment, its command lines, and what
+    the engine and its own check said: they quote both."""
     found = dict(document)
-    config = dict(found.get("Config") or {})
+    config, state = dict(found.get("Config") or {}), dict(found.get("State") or {})
     if "Env" in config:
-        config["Env"] = [f"{str(entry).partition('=')[0]}=" for entry in config["Env"] or ()]
+        config["Env"] = [_name_of(str(entry)) for entry in config["Env"] or ()]
     for holder, name in ((config, "Cmd"), (config, "Entrypoint"), (found, "Args")):
         if holder.get(name):
             holder[name] = []
+    if found.get("Path"):
+        found["Path"] = ""
+    if config.get("Healthcheck"):
+        config["Healthcheck"] = {**config["Healthcheck"], "Test": []}
+    if state.get("Error"):
+        state["Error"] = ""
+    if state.get("Health"):
+        state["Health"] = {**state["Health"], "Log": []}
     if "Config" in found:
         found["Config"] = config
+    if "State" in found:
+        found["State"] = state
     return found
+
+
+def _name_of(entry: str) -> str:
+    """Of an entry of an environment; one without a name has nothing that may be shown."""
+    name, separator, _ = entry.partition("=")
+    return name + separator if separator else ""
 
 
 async def stats(call: Call) -> Answer:
@@ -205,7 +227,19 @@ async def _encoded(found: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[byt
 
 async def top(call: Call) -> Answer:
     containers, container = one_container(call)
-    return data(dict(await in_time(containers.engine.top(container))))
+    found = dict(await in_time(containers.engine.top(container)))
+    return data(found if await _is_owner(call) else without_arguments(found))
+
+
+def without_arguments(processes: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine's list of processes with the programs alone: arguments may be secret."""
+    titles = [str(title) for title in processes.get("Titles") or ()]
+    at = [number for number, title in enumerate(titles) if title in COMMAND_TITLES]
+    rows = [list(row) for row in processes.get("Processes") or ()]
+    for row in rows:
+        for number in at:
+            row[number:] = [str(row[number]).partition(" ")[0]] if number < len(row) else []
+    return {**processes, "Processes": rows}
 
 
 async def changes(call: Call) -> Answer:

@@ -72,8 +72,8 @@ def _container(row: ContainerRow) -> dict[str, Any]:
         "Names": [f"/{row.name}"],
         "Image": row.image,
         "ImageID": row.image_id,
-        # anybody may ask, and arguments may be secret (F_S_CMD): the program alone
-        "Command": row.command.split(" ", 1)[0],
+        # anybody may ask, and arguments may be secret (F_S_CMD): the program alone, and that only of what ran
+        "Command": "" if row.state == "created" else row.command.split(" ", 1)[0],
         "Created": row.created_s,
         "Ports": [_port(port) for port in row.ports],
         "Labels": dict(row.labels),

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from trionode.containers.engine import Conflict, EngineError, EngineFull, NotFound
+from trionode.containers.hiding import hide
 
 T = TypeVar("T")
 OURS = (1, 41)
@@ -34,7 +35,6 @@ CONFLICTS = (
 FULL = ("no space left on device", "disk quota exceeded")
 """What it says of its own disk, with whatever status."""
 NOT_RUNNING = "is not running"
-SHORTEST_SECRET = 4
 _GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 _NEVER = "0001-"
 
@@ -79,15 +79,6 @@ def refused(said: str, status: int | None, *, doing: str, secrets: Iterable[str]
     if status is None and ("manifest unknown" in said or "not found" in said):
         return NotFound(text)
     return EngineError(text, status=status)
-
-
-def hide(text: str, secrets: Iterable[str]) -> str:
-    """The text without these values; entries of an environment count with and without their name."""
-    values = {value for entry in secrets for value in (entry, entry.partition("=")[2])}
-    for value in sorted(values, key=len, reverse=True):
-        if len(value) >= SHORTEST_SECRET:
-            text = text.replace(value, "***")
-    return text
 
 
 def choose_version(content: bytes) -> str:

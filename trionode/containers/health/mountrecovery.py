@@ -15,6 +15,7 @@ from trionode.config.tree import BootSettings, HostingSettings, InstallerSetting
 from trionode.containers.disk import Disk, DiskError, VolumeState
 from trionode.containers.engine import Engine, EngineError
 from trionode.containers.health.tampering import TamperingLog
+from trionode.containers.hiding import start_container
 from trionode.containers.operations import Operations
 from trionode.lifecycle.local import RUNNING, InstalledApp
 from trionode.lifecycle.names import container_name
@@ -203,7 +204,7 @@ class MountRecovery:
         name = container_name(step.identifier)
         try:
             await self._engine.stop(name, self._grace_s)
-            await self._engine.start(name)
+            await start_container(self._engine, name)
         except EngineError as error:
             self._counters.add("containers.mounts.restart_failed")
             log.error("container not restarted", container=name, problem=error.one_line())

@@ -31,7 +31,7 @@ from trionode.containers.install.part_steps import (
 from trionode.containers.install.records import AppRecord, Phase, records_of
 from trionode.containers.install.selftests import SelfTestStep
 from trionode.containers.install.steps import Ladder, Step, in_limit
-from trionode.containers.install.troubles import is_far, is_passing
+from trionode.containers.install.troubles import is_far, is_passing, told_to_all
 from trionode.containers.install.workbench import Workbench
 from trionode.errors import HostError, TrionodeError
 from trionode.plans.networkwith import refused_link
@@ -254,7 +254,7 @@ class Installer:
         log.error("install failed", app=app, step=outcome.step, problem=outcome.problem)
         if tell and outcome.step not in ("check", "record", "network", "local row"):
             try:
-                await self._bench.announcements.install_error(app, hash_, error.message)
+                await self._bench.announcements.install_error(app, hash_, told_to_all(error, outcome.step))
             except TrionodeError as problem:
                 log.error("install error not announced", app=app, problem=problem.one_line())
         return outcome

@@ -6,12 +6,12 @@ secrets, so what the engine says about them is cleaned before anybody reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from trionode.containers.actions import Progress, Spec
-from trionode.containers.engine import Credentials, EngineError, EngineInfo, NotFound
+from trionode.containers.engine import Credentials, EngineInfo, NotFound
 from trionode.containers.images.logins import Logins
 from trionode.containers.install.workbench import Workbench
 from trionode.lifecycle.names import containers_of
@@ -30,8 +30,6 @@ from trionode.plans.networks import NetworkState, network_name, next_free_addres
 from trionode.plans.parts import Part
 from trionode.plans.requirements import NodeFacts
 from trionode.wire.address import split_address
-
-SHORTEST_SECRET = 4
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -175,13 +173,3 @@ def _identity(facts: NodeFacts) -> HostIdentity | None:
 async def credentials_of(bench: Workbench, job: Job, part: Part) -> Credentials | None:
     """The login at the registry of its image. Raises PlanError or HostError, without the text."""
     return await Logins(bench.secrets, lambda app: job.spec.get("version")).of(part)
-
-
-def cleaned(error: EngineError, texts: Iterable[str]) -> EngineError:
-    """The same error without any of these texts, or what follows their first '='."""
-    message = error.message
-    hidden = {value for text in texts for value in (text, text.partition("=")[2])}
-    for value in sorted(hidden, key=len, reverse=True):
-        if len(value) >= SHORTEST_SECRET:
-            message = message.replace(value, "***")
-    return type(error)(message, remedy=error.remedy, status=error.status)

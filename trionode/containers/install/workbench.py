@@ -71,7 +71,7 @@ class Announcements(Protocol):
     """Tells the network (`containers.spawning.announcements.Announcements`)."""
 
     async def install_error(self, app: str, hash: str, error: str) -> bool:
-        """The install failed here; `error` is a sentence without secrets."""
+        """The install failed here; `error` is a sentence for all (`troubles.told_to_all`)."""
         ...
 
 
