@@ -19,11 +19,11 @@ from trionode.containers.engine import (
     EngineUnreachable,
     NotFound,
 )
-from trionode.containers.hiding import cleared, start_container
-from trionode.containers.install.making import Job, bursts, container_options, credentials_of
+from trionode.containers.install.making import Job, bursts, cleaned, container_options, credentials_of
 from trionode.containers.install.steps import to_the_end
 from trionode.containers.install.troubles import PullFailed
 from trionode.containers.install.workbench import Workbench
+from trionode.containers.memory.objects import familiar, repository_of
 from trionode.containers.progress import of_pull
 from trionode.errors import HostError
 from trionode.plans.containerdata import parse_container_data
@@ -114,10 +114,12 @@ class PullStep(PartStep):
         self._begun = False
         self._is_through = False
         self._before = ""
+        self._there: frozenset[str] = frozenset()
 
     async def do(self) -> None:
         repotag = self._part.repotag
         self._before = await local_image(self._bench, repotag)
+        self._there = frozenset(image.id for image in await self._bench.engine.images())
         credentials = await credentials_of(self._bench, self._job, self._part)
         self._begun = True
         try:
@@ -125,7 +127,7 @@ class PullStep(PartStep):
                 async for message in messages:
                     self._job.progress.tell(of_pull(message))
         except EngineError as error:
-            known = cleared(error, _texts(credentials))
+            known = cleaned(error, _texts(credentials))
             if isinstance(known, EngineUnreachable | EngineFull | NotFound):
                 raise known from None
             raise PullFailed(known.message, remedy=known.remedy, status=known.status) from None
@@ -141,6 +143,16 @@ class PullStep(PartStep):
         if not self._is_through:
             await trio.sleep(PULL_END_S)
         await drop_image(self._bench, self._part.repotag, of=self._job.app)
+        if not self._is_through:
+            await self._drop_nameless()
+
+    async def _drop_nameless(self) -> None:
+        """An engine that is told to stop just as it names an image may keep it by its digest alone."""
+        repository = repository_of(familiar(self._part.repotag))
+        for image in await self._bench.engine.images():
+            is_ours = any(digest.startswith(f"{repository}@") for digest in image.digests)
+            if is_ours and not image.tags and image.id not in self._there:
+                await drop_image(self._bench, image.id, of=self._job.app)
 
 
 async def local_image(bench: Workbench, image: str) -> str:
@@ -271,7 +283,7 @@ class ContainerStep(PartStep):
         except EngineError as error:
             if isinstance(error, Conflict):
                 self._begun = False  # somebody was faster: what is there is not ours
-            raise cleared(error, (*options.environment, *options.command)) from None
+            raise cleaned(error, (*options.environment, *options.command)) from None
 
     async def undo(self) -> None:
         if not self._begun:
@@ -303,8 +315,7 @@ class StartStep(PartStep):
 
     async def do(self) -> None:
         self._job.tell(f"Starting {self._part.identifier}...")
-        call = start_container(self._bench.engine, self._part.container)
-        await to_the_end(call, self._bench.settings.call_grace_s)
+        await to_the_end(self._bench.engine.start(self._part.container), self._bench.settings.call_grace_s)
         await allow_burst(self._bench, self._job, self._part)
 
 
