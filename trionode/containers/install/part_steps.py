@@ -19,7 +19,8 @@ from trionode.containers.engine import (
     EngineUnreachable,
     NotFound,
 )
-from trionode.containers.install.making import Job, bursts, cleaned, container_options, credentials_of
+from trionode.containers.hiding import cleared, start_container
+from trionode.containers.install.making import Job, bursts, container_options, credentials_of
 from trionode.containers.install.steps import to_the_end
 from trionode.containers.install.troubles import PullFailed
 from trionode.containers.install.workbench import Workbench
@@ -127,7 +128,7 @@ class PullStep(PartStep):
                 async for message in messages:
                     self._job.progress.tell(of_pull(message))
         except EngineError as error:
-            known = cleaned(error, _texts(credentials))
+            known = cleared(error, _texts(credentials))
             if isinstance(known, EngineUnreachable | EngineFull | NotFound):
                 raise known from None
             raise PullFailed(known.message, remedy=known.remedy, status=known.status) from None
@@ -283,7 +284,7 @@ class ContainerStep(PartStep):
         except EngineError as error:
             if isinstance(error, Conflict):
                 self._begun = False  # somebody was faster: what is there is not ours
-            raise cleaned(error, (*options.environment, *options.command)) from None
+            raise cleared(error, (*options.environment, *options.command)) from None
 
     async def undo(self) -> None:
         if not self._begun:
@@ -315,7 +316,8 @@ class StartStep(PartStep):
 
     async def do(self) -> None:
         self._job.tell(f"Starting {self._part.identifier}...")
-        await to_the_end(self._bench.engine.start(self._part.container), self._bench.settings.call_grace_s)
+        call = start_container(self._bench.engine, self._part.container)
+        await to_the_end(call, self._bench.settings.call_grace_s)
         await allow_burst(self._bench, self._job, self._part)
 
 
