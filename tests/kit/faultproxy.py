@@ -101,6 +101,10 @@ class FaultProxy:
             listener.close()
         self.cut()
 
+    @property
+    def is_down(self) -> bool:
+        return self._listener is None
+
     def cut(self) -> None:
         """Cut every connection; new ones are let in."""
         with self._lock:

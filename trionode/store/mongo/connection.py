@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-_TOLD_PAUSE_S = 1.0
+_TOLD_AFTER_S = 1.0
 """A server that answers, but says "not now" (an election, another writer), is no news before this."""
 REACH, READ, WRITE = "reach", "read", "write"
 """What may not work: connecting, reading, writing."""
@@ -174,7 +174,7 @@ class MongoServer:
                 await trio.to_thread.run_sync(self._settle)
             client, self._client = self._client, None
             if client is not None:
-                await trio.to_thread.run_sync(client.close)
+                await trio.to_thread.run_sync(_close, client)
         finally:
             for place in places:
                 self._writing.release_on_behalf_of(place)
@@ -305,7 +305,8 @@ class MongoServer:
     async def _retried(
         self, work: Callable[[], _T], doing: str, *, limiter: trio.CapacityLimiter, abandon: bool
     ) -> _T:
-        give_up_s = trio.current_time() + self._settings.mongo_retry_s
+        begun_s = trio.current_time()
+        give_up_s = begun_s + self._settings.mongo_retry_s
         pause_s = _FIRST_PAUSE_S
         part = WRITE if limiter is self._writing else READ
         while True:
@@ -314,12 +315,13 @@ class MongoServer:
             except PyMongoError as error:
                 problem = store_error(self.label, doing, error, opening=doing == REACH)
                 self.availability.count("failed_calls")
-                is_last = trio.current_time() + pause_s > give_up_s
+                now_s = trio.current_time()
+                is_last = now_s + pause_s > give_up_s
                 if not isinstance(problem, StoreAway):
                     raise problem from None
                 if is_lost(error):
                     self.availability.is_lost(REACH, problem, reads_too=True)
-                elif is_last or pause_s >= _TOLD_PAUSE_S or not is_passing(error):
+                elif is_last or now_s - begun_s >= _TOLD_AFTER_S or not is_passing(error):
                     self.availability.is_lost(part, problem, reads_too=part == READ)
                 if is_last:
                     raise problem from None
@@ -335,6 +337,12 @@ class MongoServer:
             self.availability.count("repeated_calls")
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _close(client: MongoClient[Document]) -> None:
+    # It says goodbye to the server, and would look half a minute for one that is away.
+    with pymongo.timeout(_SETTLE_S):
+        client.close()
 
 
 def _label(url: str) -> str:
