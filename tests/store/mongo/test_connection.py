@@ -284,6 +284,20 @@ async def test_a_lost_server_is_an_error_after_a_while(mongo: Databases, proxy: 
 
 @pytest.mark.trio
 @pytest.mark.process
+async def test_a_store_whose_server_is_away_is_closed_all_the_same(
+    mongo: Databases, proxy: FaultProxy
+) -> None:
+    async with opened(mongo, "transaction", proxy) as (server, store):
+        await store.commit(first())
+        proxy.down()
+        before_s = trio.current_time()
+        await server.aclose()
+        # The driver's own wait is half a minute; ours is a tenth of it.
+        assert trio.current_time() - before_s < 25
+
+
+@pytest.mark.trio
+@pytest.mark.process
 async def test_counting_after_a_commit_that_was_cut_short(mongo: Databases, proxy: FaultProxy) -> None:
     async with opened(mongo, "journal", proxy, mongo_call_s=await impatience_s(mongo)) as (_, store):
         await store.commit(first())
