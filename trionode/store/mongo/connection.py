@@ -267,7 +267,7 @@ class MongoServer:
         self._end_lost_sessions(client)
         with client.start_session() as session:
             session.start_transaction(
-                read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(1)
+                read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
             )
             try:
                 plan, result = build(session)
