@@ -16,12 +16,14 @@ from trionode.containers.install import records
 from trionode.containers.spawning import testedports
 from trionode.errors import StartupError, StoreError
 from trionode.hosting import addresswatch, heartbeat
+from trionode.registry.changes import CommitReport, RegistryChange
 from trionode.registry.rows import CurrentSpec, HashRow
 from trionode.store import copying
 from trionode.store.copying import compare, copy
 from trionode.store.copymark import MARKER, refuse_unfinished
 from trionode.store.localapps import LOCAL_META, MemoryLocalApps
 from trionode.store.memory import MemoryStore
+from trionode.store.registry_memory import MemoryRegistryStore
 from trionode.sync import hashsync
 
 pytestmark = pytest.mark.trio
@@ -127,6 +129,40 @@ async def test_a_difference_is_found() -> None:
     )
     different = [kind.kind for kind in await compare(source, target, now_ms=NOW_MS) if not kind.is_equal]
     assert different == ["locations"]
+
+
+class ClosingRegistry(MemoryRegistryStore):
+    """A registry that dies at its nth commit."""
+
+    left = 0
+
+    async def commit(self, changes: Sequence[RegistryChange]) -> CommitReport:
+        self.left -= 1
+        if self.left < 0:
+            raise StoreError("the power went out")
+        return await super().commit(changes)
+
+
+async def test_cut_off_at_every_step_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "PAGE", 7)
+    source = side("source")
+    await fill(source)
+    step = 0
+    while True:
+        registry = ClosingRegistry()
+        registry.left = step
+        target = msgspec.structs.replace(side("target"), registry=registry)
+        try:
+            compared = await copy(source, target, now_ms=NOW_MS, progress=silent)
+        except StoreError:
+            registry.left = 1000
+            compared = await copy(source, target, now_ms=NOW_MS, progress=silent)
+            assert all(kind.is_equal for kind in compared), (step, compared)
+            step += 1
+            continue
+        assert all(kind.is_equal for kind in compared), compared
+        break
+    assert step > 15
 
 
 async def test_rows_of_installed_apps_are_copied_to_the_end_after_an_interruption() -> None:
