@@ -106,3 +106,10 @@ def test_registry_credentials_of_v7_end_the_look() -> None:
 )
 def test_architectures_in_common(offered: list[list[str]], enterprise: bool, common: tuple[str, ...]) -> None:
     assert common_architectures(offered, enterprise=enterprise) == common
+
+
+@pytest.mark.parametrize("repotag", [1.5, ["a", "bad/miner:1"], 7])
+def test_what_the_network_takes_for_a_name_of_an_image_is_compared_and_never_an_error(repotag: Any) -> None:
+    spec = {"version": 8, "name": "odd", "owner": "1Owner", "compose": [{"repotag": repotag}]}
+    lists = BlockLists(blocked=("bad/miner",), operator=("bad/miner",))
+    assert find_block(spec, "aa", lists) is None

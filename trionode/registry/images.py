@@ -66,7 +66,8 @@ def organisation_of(image: str) -> str:
 def images_of(spec: Mapping[str, JsValue]) -> list[str]:
     """The images of all components, without tags."""
     parts: Iterable[Mapping[str, JsValue]] = [spec] if spec["version"] <= 3 else spec.get("compose") or ()
-    return [image_of(part["repotag"]) for part in parts]
+    # the rules of the network let numbers and lists pass as names of images
+    return [image_of(str(part["repotag"])) for part in parts]
 
 
 def find_block(spec: Mapping[str, JsValue], app_hash: str, lists: BlockLists) -> ImageBlock | None:

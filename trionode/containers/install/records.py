@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from trionode.plans.parts import Part
+from trionode.plans.texts import odd_in
 from trionode.runtime.logs import get_logger
 from trionode.store.localapps import LocalAppStore
 
@@ -47,8 +48,11 @@ class AppRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def records_of(parts: Sequence[Part]) -> tuple[PartRecord, ...]:
-    """What is noted of components."""
-    return tuple(PartRecord(part.identifier, part.repotag, part.ports) for part in parts)
+    """What is noted of components. A name that no image can have is none, and could not be written down."""
+    images = ["" if odd_in(part.repotag) else part.repotag for part in parts]
+    return tuple(
+        PartRecord(part.identifier, image, part.ports) for part, image in zip(parts, images, strict=True)
+    )
 
 
 class InstallRecords:
