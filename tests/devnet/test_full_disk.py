@@ -68,6 +68,20 @@ async def until(
     pytest.fail(f"not within {within_s:g} s: {what}\n{logs}")
 
 
+async def status(network: LocalNetwork) -> dict[str, Any]:
+    place = network.layout.nodes[VICTIM - 1]
+    found: dict[str, Any] = await trio.to_thread.run_sync(fetch, place.ip, "/trionode/status")
+    return found
+
+
+async def is_away(network: LocalNetwork) -> bool:
+    return not (await status(network))["store"]["connected"]
+
+
+async def all_agree(network: LocalNetwork) -> bool:
+    return agreed(network.layout, await look(network.layout))
+
+
 async def command(network: LocalNetwork, *words: str) -> subprocess.CompletedProcess[str]:
     place = network.layout.nodes[VICTIM - 1]
     line = [sys.executable, "-m", "trionode", "--config", str(place.config), *words]
@@ -90,6 +104,14 @@ async def test_a_node_outlives_its_full_disk(tmp_path: Path) -> None:
             assert network.processes[VICTIM] is process
             assert process.returncode is None
 
+            filler = fill(data)
+            await until(network, lambda: is_away(network), 60, "the node says it again")
+            await network.stop(VICTIM)
+            assert process.returncode == 0, "a full disk keeps no node from stopping in order"
+            filler.unlink()
+            await network.start(VICTIM)
+            await until(network, lambda: all_agree(network), 90, "agreement after a stop on the full disk")
+
             await network.stop(VICTIM)
             filler = fill(data)
             for words in (("run", "--check"), ("run",)):
@@ -101,11 +123,7 @@ async def test_a_node_outlives_its_full_disk(tmp_path: Path) -> None:
             assert not list(data.glob(".probe-*")), "a probe is left behind"
             filler.unlink()
             await network.start(VICTIM)
-
-            async def all_agree() -> bool:
-                return agreed(network.layout, await look(network.layout))
-
-            await until(network, all_agree, 90, "agreement after a start with room")
+            await until(network, lambda: all_agree(network), 90, "agreement after a start with room")
             await network.stop(VICTIM)
 
 
@@ -113,28 +131,18 @@ async def outlives(network: LocalNetwork, data: Path) -> None:
     """Fill the disk, wait until a crash loop would have ended the node, make room."""
     place = network.layout.nodes[VICTIM - 1]
 
-    async def status() -> dict[str, Any]:
-        found: dict[str, Any] = await trio.to_thread.run_sync(fetch, place.ip, "/trionode/status")
-        return found
-
-    async def all_agree() -> bool:
-        return agreed(network.layout, await look(network.layout))
-
-    async def is_away() -> bool:
-        return not (await status())["store"]["connected"]
-
     async def has_given_up_often() -> bool:
         counters = await trio.to_thread.run_sync(fetch, place.ip, "/trionode/counters")
         return counters.get("service.put_off.eventlog", 0) > CRASH_LIMIT + 1
 
     async def is_well() -> bool:
-        return not await is_away() and await all_agree()
+        return not await is_away(network) and await all_agree(network)
 
-    await until(network, all_agree, 90, "agreement")
+    await until(network, lambda: all_agree(network), 90, "agreement")
     filler = fill(data)
-    await until(network, is_away, 60, "the node says that its disk is full")
+    await until(network, lambda: is_away(network), 60, "the node says that its disk is full")
     await until(network, has_given_up_often, 120, "the event log ends more often than a node crashes")
-    found = await status()
+    found = await status(network)
     assert "disk is full" in found["store"]["problem"]
     assert found["store"]["lostForS"] > 5
     assert found["registry"] is not None, "what is stored can be read"
@@ -145,4 +153,4 @@ async def outlives(network: LocalNetwork, data: Path) -> None:
     assert "free some space" in shown.stdout
     filler.unlink()
     await until(network, is_well, 90, "the node goes on by itself")
-    assert not any(service["crashes"] for service in (await status())["services"])
+    assert not any(service["crashes"] for service in (await status(network))["services"])

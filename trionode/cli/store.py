@@ -172,9 +172,13 @@ def _must_exist(settings: StoreSettings, folder: Path) -> Path:
 
 @asynccontextmanager
 async def _side(settings: StoreSettings, folder: Path) -> AsyncIterator[Side]:
+    import msgspec
+
     from trionode.store.copying import Side
     from trionode.store.open import open_stores
 
+    # Somebody looks on: a full disk is told at once.
+    settings = msgspec.structs.replace(settings, sqlite_retry_s=0.0)
     async with open_stores(settings, folder) as stores:
         yield Side(_name(settings, folder), stores.events, stores.registry, stores.local)
 

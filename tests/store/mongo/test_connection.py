@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from faultproxy import DISK_FULL, NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
+from faultproxy import NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
 from mongorows import AT_MS, impatience_s, location, put, quick, running, signed_copy
 from mongoserver import Databases, TestServer
 
 from trionode.appstate.changes import Change, DeleteEvent, PutCopy, PutLocation
 from trionode.appstate.documents import Row
 from trionode.config.tree import StoreSettings
-from trionode.errors import StoreAway, StoreError
+from trionode.errors import StoreError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
 from trionode.store.memory import MemoryStore
@@ -183,48 +183,6 @@ async def test_a_step_down_costs_only_time(mongo: Databases, proxy: FaultProxy, 
         proxy.spoil(Fault(answer=NOT_PRIMARY), nth=2, times=2)
         await store.commit(second())
         assert (await store.counts())["events"] == 2
-
-
-@pytest.mark.trio
-@pytest.mark.process
-async def test_a_full_disk_is_told_at_once_and_waited_for(
-    mongo: Databases, proxy: FaultProxy, way: str
-) -> None:
-    _, after = outcomes()
-    async with opened(mongo, way, proxy, mongo_retry_s=60.0) as (server, store):
-        await store.commit(first())
-        lost = trio.Event()
-        server.watch(lambda is_connected: None if is_connected else lost.set())
-        proxy.spoil(Fault(answer=DISK_FULL), nth=1, times=FOREVER)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.commit, second())
-            await lost.wait()
-            found = server.document()
-            assert "no space" in found["problem"]
-            assert "free some space" in found["remedy"]
-            assert not found["connected"]
-            proxy.judge = None
-        assert server.is_connected
-        assert await rows_of(store) == after
-
-
-@pytest.mark.trio
-@pytest.mark.process
-async def test_a_full_disk_is_an_error_after_a_while_and_leaves_what_was(
-    mongo: Databases, proxy: FaultProxy, way: str
-) -> None:
-    async with opened(mongo, way, proxy) as (server, store):
-        await store.commit(first())
-        before = await rows_of(store)
-        proxy.spoil(Fault(answer=DISK_FULL), nth=1, times=FOREVER)
-        with pytest.raises(StoreAway, match="no space"):
-            await store.commit(second())
-        proxy.judge = None
-        assert await rows_of(store) == before
-        # That it can be read does not make room; finishing the journal, which reading needs, has shown some.
-        assert server.is_connected == (way == "journal")
-        await store.commit(second())
-        assert server.is_connected
 
 
 @pytest.mark.trio
