@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from examples import examples
 from histories import IPS, WINDOWS, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from trionode.wire.jsjson import stringify
 
 
 @given(st.lists(events(), max_size=10), st.sampled_from(range(0, 320, 10)), st.sampled_from((None, *IPS)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_listed_steps_are_the_rows_of_the_view(rows: list[EventRow], now_ms: int, ip: str | None) -> None:
     stored = list({row.key: row for row in rows}.values())
     steps = explain(stored, "appa", ip, now_ms, WINDOWS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from examples import examples
 from histories import IPS, WINDOWS, events, ips, names, times
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,12 +105,14 @@ class IndexAgainstView(RuleBasedStateMachine):
         )
 
 
-IndexAgainstView.TestCase.settings = settings(max_examples=200, stateful_step_count=25, deadline=None)
+IndexAgainstView.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=25, deadline=None
+)
 TestIndexAgainstView = IndexAgainstView.TestCase
 
 
 @given(st.lists(events(), max_size=12), times)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_order_of_arrival_does_not_matter_for_distinct_keys(rows: list[EventRow], now_ms: int) -> None:
     unique = {row.key: row for row in rows}
     forward, backward = LocationIndex(WINDOWS, now_ms), LocationIndex(WINDOWS, 0)

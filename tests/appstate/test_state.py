@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from examples import examples
 from histories import WINDOWS, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,7 +68,7 @@ def change_of(row: Row) -> Any:
 
 
 @given(st.lists(st.one_of(rows(), moments), max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_everything_expires_exactly_at_its_moment(steps: list[Row | int]) -> None:
     """State and a store fed the same changes and deletions hold the same, and nothing past its time."""
     state, store, now_ms = AppState(WINDOWS, 0), MemoryStore(), 0

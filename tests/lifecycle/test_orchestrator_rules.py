@@ -7,6 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from examples import examples
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -298,7 +299,9 @@ class OrchestratorMachine(RuleBasedStateMachine):
         assert all(waits)
 
 
-OrchestratorMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+OrchestratorMachine.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=60, deadline=None
+)
 TestOrchestratorMachine = pytest.mark.timeout(900)(OrchestratorMachine.TestCase)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -235,7 +236,7 @@ _JUNK: Any = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(data=st.data(), version=st.sampled_from(sorted(BY_VERSION)))
 def test_junk_is_formatted_or_refused_and_nothing_else(data: st.DataObject, version: int) -> None:
     spec = example(version)

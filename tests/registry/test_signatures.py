@@ -8,6 +8,7 @@ from typing import Any
 import base58
 import pytest
 from coincurve import PrivateKey
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +94,7 @@ def test_both_kinds_verify_any_text(message: str) -> None:
         st.binary(min_size=65, max_size=65).map(lambda raw: __import__("base64").b64encode(raw).decode()),
     ),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_nothing_raises(message: str, address: str, signature: str) -> None:
     assert verify_signature(message, address, signature) is False
 

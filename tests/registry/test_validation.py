@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from appspecs import HEIGHT, OWNER, TIER_VALUES, component, spec, with_component
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -310,7 +311,7 @@ def damaged(draw: st.DrawFn) -> dict[str, Any]:
     return app
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(damaged(), st.integers(0, 3_000_000))
 def test_a_damaged_spec_is_refused_in_words_or_passes(app: dict[str, Any], height: int) -> None:
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, example, given, settings
 
 from trionode.errors import WireError
@@ -32,7 +33,7 @@ def _neighbour(name: str) -> Any:
 js = _neighbour("jsvalues")
 child = _neighbour("node_child")
 relaxed = settings(
-    max_examples=600,
+    max_examples=examples(200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ def _neighbour(name: str) -> Any:
 
 js = _neighbour("jsvalues")
 child = _neighbour("node_child")
-relaxed = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # The rules of §8 told to a real JavaScript engine, which has the real prototypes and constructors.
 IN_JAVASCRIPT = r"""(text) => {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -130,7 +131,7 @@ base64ish = st.text(st.sampled_from("ABab01+/-_=\n \t!é\u2028*"), max_size=100)
 
 
 @pytest.mark.process
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.one_of(
         base64ish, st.binary(max_size=70).map(lambda b: base64.b64encode(b).decode()), st.text(max_size=20)
@@ -146,7 +147,7 @@ def test_base64_is_read_as_by_node(buffers: Any, text: str) -> None:
 
 
 @pytest.mark.process
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(st.sampled_from("0123abcdEFxg \n٣é"), max_size=20))
 @example("0g00")
 @example("abc")
