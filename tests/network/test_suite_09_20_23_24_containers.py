@@ -117,7 +117,7 @@ async def test_the_commands_of_the_operator_agree_with_docker(net: Connected) ->
     assert listed["leftovers"] == []
     plan = None
     with trio.move_on_after(60):
-        # A look of health or a round of the spawner that is under way is in the plan, too, and comes to nothing.
+        # A round of the spawner that is under way, say, is in the plan, too, and comes to nothing.
         while plan != []:
             plan = json.loads(await net.command(host, "containers", "plan", "--json"))
     assert plan == [], "nothing is to be done"
