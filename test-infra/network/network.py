@@ -249,7 +249,6 @@ class Network:
             "peers.min_inbound": max(1, min(2, others // 4)),
             "peers.discovery_autostart": self.env.discovery,
             "services.lists_url": services,
-            "services.releases_url": services,
             "services.geolocation_url": services,
             "services.stats_url": services,
         }

@@ -41,7 +41,6 @@ OWNER = NodeKey.generate(random.Random(77), compressed=True)
 OPERATOR = NodeKey.generate(random.Random(78), compressed=True)
 SETTINGS = {
     "services.lists_url": SERVICES,
-    "services.releases_url": SERVICES,
     "services.geolocation_url": SERVICES,
     "services.stats_url": SERVICES,
     "services.managers_url": f"http://127.{OFFSET}.255.9:16130/appips/{{app}}?{{region}}{{group}}",
