@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -265,6 +266,13 @@ class _Server:
         return {"server": "db:27017", "connected": self.is_connected}
 
 
+class _Away(_Server):
+    is_connected = is_readable = False
+
+    def document(self) -> dict[str, Any]:
+        return {"problem": "nobody there", "remedy": "start the database"}
+
+
 async def test_the_status_does_not_wait_for_a_database_that_is_away(node: Any, autojump_clock: Any) -> None:
     assert (await node.data("/trionode/status"))["store"] is None
     server = _Server()
@@ -279,3 +287,19 @@ async def test_the_status_does_not_wait_for_a_database_that_is_away(node: Any, a
     assert found["registry"]["payments"] == 0, "a full disk can be read"
     server.is_readable = False
     assert (await node.data("/trionode/status"))["registry"] is None
+
+
+async def test_who_asks_does_not_wait_for_a_store_that_is_away(node: Any, autojump_clock: Any) -> None:
+    node.context = replace(node.context, server=_Away())
+    node.build()
+
+    async def explain(*_: Any) -> None:
+        await trio.sleep(75)
+
+    node.log.explain = explain
+    before_s = trio.current_time()
+    response = await node.client.get("/trionode/explain?app=shop")
+    assert response.status_code == 503
+    assert json.loads(await response.get_data())["data"]["message"] == "nobody there - start the database"
+    assert trio.current_time() - before_s <= 10
+    assert (await node.client.get("/trionode/counters")).status_code == 200

@@ -32,6 +32,8 @@ from trionode.plans.control import app_of
 from trionode.runtime.logs import get_logger
 
 BODY_TIMEOUT_S = 60
+AWAY_S = 5.0
+"""Who asks gets an answer after this time at the latest while the store cannot be read."""
 BYPASS_HEADERS = ("x-apicache-bypass", "x-apicache-force-fetch")
 
 log = get_logger("api")
@@ -147,7 +149,7 @@ class _Desk:
                 return refusal()
             if route.acts and request.method == "HEAD":
                 return success("HEAD changes nothing")
-            reply = await route.handler(call)
+            reply = await self._handled(route, call)
         except ApiFailure as failure:
             self._context.counters.add("api.requests.failed")
             return failure.answer()
@@ -163,6 +165,16 @@ class _Desk:
             return Answer("error", message("Internal error", type(error).__name__), 500)
         self._context.counters.add("api.requests.answered")
         return reply
+
+    async def _handled(self, route: Route, call: Call) -> Reply:
+        """What only asks is not kept waiting for a store that is known to be away."""
+        server = self._context.server
+        if server is None or server.is_readable or route.acts or route.method != "GET":
+            return await route.handler(call)
+        with trio.move_on_after(AWAY_S):
+            return await route.handler(call)
+        told = server.document()
+        raise StoreAway(told["problem"] or "the store does not answer", remedy=told["remedy"] or "")
 
     async def _may(self, route: Route, call: Call) -> bool:
         if route.level in OF_AN_APP:
