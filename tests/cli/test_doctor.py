@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from patients import KEY, bad, now_s, verdicts, well
+from patients import KEY, bad, configured, now_s, verdicts, well
 
 from trionode.cli import doctor_chain, doctor_node
 from trionode.cli.doctor_patient import Patient
@@ -69,6 +69,15 @@ async def test_daemons_that_are_ill(answers: dict[str, Any], said: str) -> None:
     patient = well()
     patient.daemon.answers |= answers  # type: ignore[attr-defined]
     assert said in bad(await doctor_chain.daemon(patient)).evidence
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(("within", "verdict"), [(5, "fail"), (6, "ok")])
+async def test_how_far_behind_is_not_synced_is_a_setting(within: int, verdict: str) -> None:
+    patient = well()
+    patient.daemon.answers["getblockchaininfo"] = {"blocks": 95, "headers": 100}  # type: ignore[attr-defined]
+    configured(patient, "chain", synced_within_blocks=within)
+    assert verdicts(await doctor_chain.daemon(patient))["daemon"] == verdict
 
 
 @pytest.mark.trio
