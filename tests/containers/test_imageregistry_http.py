@@ -17,6 +17,8 @@ from fakeregistry import OCI_INDEX, OCI_MANIFEST, FakeImage, FakeRegistry
 from trionode.containers.engine import Credentials
 from trionode.containers.images import documents
 from trionode.containers.images.http import HttpImageRegistry, open_image_registry
+from trionode.containers.images.login import read_token
+from trionode.containers.images.names import parse_name
 from trionode.containers.images.registry import ImageError, ImageFault
 
 pytestmark = pytest.mark.trio
@@ -99,6 +101,7 @@ async def test_an_entry_without_a_platform_is_known_by_its_configuration(
     assert (await client.verify(NAME)).architectures == ("arm64",)
 
 
+DEEP = b'{"x":' + b"[" * 60_000 + b"]" * 60_000 + b"}"
 BLOB = {"digest": "sha256:" + 64 * "0", "size": 1}
 ENTRY = {"digest": BLOB["digest"], "platform": {"architecture": "amd64", "os": "linux"}}
 
@@ -120,6 +123,7 @@ ENTRY = {"digest": BLOB["digest"], "platform": {"architecture": "amd64", "os": "
         {"schemaVersion": 2, "manifests": [{**ENTRY, "digest": "sha256:" + 64 * "G"}]},
         {"schemaVersion": 2, "manifests": [ENTRY] * 17},
         {"schemaVersion": 2, "manifests": "none"},
+        DEEP,
     ],
 )
 async def test_nonsense_is_a_bad_answer(
@@ -404,3 +408,9 @@ async def test_what_a_connection_cannot_take_is_an_answer_and_no_crash() -> None
 
     async with open_image_registry(max_image_bytes=5_000, token_margin_s=900.0, transport=Odd()) as client:
         assert (await fault_of(client)).code == ImageFault.BAD_ANSWER
+
+
+async def test_configurations_and_tokens_may_be_as_deep_as_they_like() -> None:
+    assert read_token(DEEP) is None
+    with pytest.raises(ImageError, match="cannot be read"):
+        documents.architecture_of(parse_name(NAME), DEEP)

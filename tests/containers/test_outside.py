@@ -45,6 +45,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: "
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", "status 404"),
         (HEAD + b"3\r\n\r\nabc", "no JSON"),
+        (HEAD + b"60000\r\n\r\n" + b"[" * 60_000, "no JSON"),
         (HEAD + b"300\r\n\r\n{}", "closed"),
         (HEAD + b"9999999\r\n\r\n" + b" " * 5_000_000, "too long"),
         (b"SSH-2.0-x\r\n\r\n", "illegal|HTTP"),
@@ -67,7 +68,14 @@ async def test_nobody_listens_and_no_address() -> None:
         await placeholder.bind(("127.0.0.1", 0))
         with pytest.raises(OutsideError):
             await ask(f"http://127.0.0.1:{placeholder.getsockname()[1]}/x")
-    for url in ("file:///etc/passwd", "nonsense", "http://", "http://[::1", "http://x:99999/"):
+    for url in (
+        "file:///etc/passwd",
+        "nonsense",
+        "http://",
+        "http://[::1",
+        "http://x:99999/",
+        f"http://{'a' * 64}.com/",
+    ):
         with pytest.raises(OutsideError):
             await ask(url)
 

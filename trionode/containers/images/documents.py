@@ -73,7 +73,7 @@ def read_manifest(name: ImageName, content: bytes) -> Manifest:
     """A document that is either a list or an image; raises ImageError."""
     try:
         read = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise bad_answer(name, "a manifest that cannot be read") from error
     if read.schema_version != SCHEMA:
         raise bad_answer(name, f"a manifest of schema {read.schema_version}; only schema 2 is in use")
@@ -101,7 +101,7 @@ def architecture_of(name: ImageName, config: bytes) -> str:
     """The architecture that an image's configuration names; raises ImageError."""
     try:
         return msgspec.json.decode(config, type=Platform).architecture
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise bad_answer(name, "an image configuration that cannot be read") from error
 
 

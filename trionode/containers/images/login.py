@@ -83,7 +83,7 @@ def read_token(content: bytes) -> tuple[str, float] | None:
     """The token and how long it is good, None when the answer holds none."""
     try:
         given = msgspec.json.decode(content, type=GivenToken)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     token = given.token or given.access_token
     lifetime_s = given.expires_in

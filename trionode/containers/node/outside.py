@@ -44,13 +44,13 @@ class OutsideHttp:
         with trio.move_on_after(self._timeout_s):
             try:
                 body = await self._read(url)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise _failed(url, str(error) or type(error).__name__) from error
         if body is None:
             raise _failed(url, f"no answer within {self._timeout_s:g} s")
         try:
             return msgspec.json.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise _failed(url, "the answer is no JSON") from error
 
     async def _read(self, url: str) -> bytes:
