@@ -396,7 +396,7 @@ async def test_a_registry_that_cannot_be_looked_up_is_an_answer_and_no_crash(lab
         for ask in (client.verify, client.digest):
             with pytest.raises(ImageError) as caught:
                 await ask(f"{label}.invalid/owner/app:v1")
-    assert caught.value.code in (ImageFault.BAD_NAME, ImageFault.UNREACHABLE)
+            assert caught.value.code in (ImageFault.BAD_NAME, ImageFault.UNREACHABLE)
 
 
 async def test_what_a_connection_cannot_take_is_an_answer_and_no_crash() -> None:
