@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -173,9 +174,9 @@ async def test_other_tasks_run_while_a_bomb_inflates() -> None:
         async def watch() -> None:
             nonlocal worst
             while not seen.messages:
-                before = trio.current_time()
+                before = time.thread_time()
                 await trio.lowlevel.checkpoint()
-                worst = max(worst, trio.current_time() - before)
+                worst = max(worst, time.thread_time() - before)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)

@@ -13,34 +13,44 @@ import time
 import pytest
 import trio
 
-from trionode.runtime.signals import EXIT_CUT_SHORT, HardExit, watch_signals
+from trionode.runtime.signals import EXIT_CUT_SHORT, HARD_EXIT_S, HardExit, watch_signals
 
 PROGRAM = """
 import random, sys, trio
 from trionode.cli.main import _tell_exception
+from trionode.runtime import signals
 from trionode.runtime.counters import Counters
 from trionode.runtime.signals import HardExit, watch_signals
 from trionode.runtime.supervisor import Supervisor
 
+async def for_a(_):
+    await a_stopped.wait()
+
+a_stopped = trio.Event()
+waits_for = {{"time": trio.sleep, "a": for_a}}
+signals.HARD_EXIT_S = {hard_exit_s}
+
 class Service:
-    def __init__(self, name, stop_s):
-        self.name, self.stop_s = name, stop_s
+    def __init__(self, name):
+        self.name = name
     async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
         task_status.started()
         try:
             await trio.sleep_forever()
         finally:
-            if self.stop_s:
-                print(self.name, "stopping", flush=True)
             with trio.CancelScope(shield=True):
-                await trio.sleep(self.stop_s)
+                if self.name == "b":
+                    print("b stopping", flush=True)
+                    await waits_for[{waits_for!r}]({stop_s})
             print(self.name, "stopped", flush=True)
+            if self.name == "a":
+                a_stopped.set()
 
 async def main():
     grace_s = {grace_s}
     supervisor = Supervisor(Counters(), random.Random(1), grace_s=grace_s)
-    supervisor.add(Service("a", 0), essential=True)
-    supervisor.add(Service("b", {stop_s}), essential=True)
+    supervisor.add(Service("a"), essential=True)
+    supervisor.add(Service("b"), essential=True)
     async with trio.open_nursery() as nursery:
         watch = lambda task_status: watch_signals(
             supervisor, grace_s=grace_s, hard_exit=HardExit(), task_status=task_status)
@@ -123,8 +133,13 @@ def test_hard_exit_ends_the_process_unless_disarmed(capfd: pytest.CaptureFixture
     assert ended == [EXIT_CUT_SHORT]
 
 
-def start(grace_s: float, stop_s: float) -> subprocess.Popen[str]:
-    program = textwrap.dedent(PROGRAM).format(grace_s=grace_s, stop_s=stop_s)
+def start(
+    grace_s: float, stop_s: float, *, waits_for: str = "time", hard_exit_s: float = HARD_EXIT_S
+) -> subprocess.Popen[str]:
+    """Services a and b, of which b stops first. It takes `stop_s`, or waits for a."""
+    program = textwrap.dedent(PROGRAM).format(
+        grace_s=grace_s, stop_s=stop_s, waits_for=waits_for, hard_exit_s=hard_exit_s
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -135,7 +150,7 @@ def start(grace_s: float, stop_s: float) -> subprocess.Popen[str]:
 
 @pytest.mark.process
 def test_process_stops_in_order_with_code_zero() -> None:
-    with start(grace_s=10, stop_s=0.1) as process:
+    with start(grace_s=60, stop_s=0.1) as process:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert (process.returncode, out) == (0, "b stopping\nb stopped\na stopped\n"), err
@@ -143,7 +158,7 @@ def test_process_stops_in_order_with_code_zero() -> None:
 
 @pytest.mark.process
 def test_process_cut_short_by_a_second_signal() -> None:
-    with start(grace_s=60, stop_s=1) as process:
+    with start(grace_s=60, stop_s=0, waits_for="a", hard_exit_s=60) as process:
         process.send_signal(signal.SIGINT)
         # The kernel keeps one signal of a kind: the second must not come before the first was heard.
         assert process.stdout is not None
@@ -151,7 +166,7 @@ def test_process_cut_short_by_a_second_signal() -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == EXIT_CUT_SHORT
-    assert out == "a stopped\nb stopped\n", "b was still busy when a was cancelled"
+    assert out == "a stopped\nb stopped\n", "b was still busy when a was cancelled: it waited for that"
     assert err.strip().splitlines()[-1].startswith("trionode: stopped at once: second SIGINT - ")
 
 
