@@ -42,7 +42,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield opened
     else:
         databases: Databases = request.getfixturevalue("mongo")
-        async with open_mongo(StoreSettings(url=databases.url, mongo_prefix=databases.prefix)) as server:
+        async with open_mongo(
+            StoreSettings(url=databases.url, mongo_prefix=databases.prefix, mongo_call_s=300.0)
+        ) as server:
             yield MongoLocalApps(server)
 
 
@@ -131,7 +133,9 @@ async def test_documents_of_the_other_node(mongo: Databases) -> None:
                 {"_id": ObjectId(), "version": 3, "name": "solo", "hash": "cc", "height": 9},
             ]
         )
-        async with open_mongo(StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix)) as server:
+        async with open_mongo(
+            StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix, mongo_call_s=300.0)
+        ) as server:
             store = MongoLocalApps(server)
             shop, solo = await store.rows()
             assert shop.spec()["note"] == "of the other node"

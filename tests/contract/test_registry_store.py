@@ -68,7 +68,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @asynccontextmanager
 async def mongo_registry(databases: Databases) -> AsyncIterator[MongoRegistryStore]:
     """The registry on MongoDB, in the databases of one test."""
-    settings = StoreSettings(url=databases.url, mongo_prefix=databases.prefix)
+    settings = StoreSettings(url=databases.url, mongo_prefix=databases.prefix, mongo_call_s=300.0)
     async with open_mongo(settings) as server:
         # SecantusDB compares each value of a question with each of its documents.
         store = MongoRegistryStore(server, in_chunk=2_000 if databases.server.real else 200)

@@ -63,7 +63,7 @@ async def _opened(kind: str, folder: Path, databases: Databases | None = None) -
             yield store
     else:
         assert databases is not None
-        settings = StoreSettings(url=databases.url, mongo_prefix=databases.prefix)
+        settings = StoreSettings(url=databases.url, mongo_prefix=databases.prefix, mongo_call_s=300.0)
         async with open_mongo(settings) as server:
             server.has_transactions = server.has_transactions and kind == "mongo"
             mongo_store = MongoStore(server)

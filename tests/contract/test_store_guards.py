@@ -45,7 +45,7 @@ async def stores(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> A
             yield await stack.enter_async_context(open_stores(StoreSettings(), tmp_path))
             return
         mongo: Databases = request.getfixturevalue("mongo")
-        settings = StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix)
+        settings = StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix, mongo_call_s=300.0)
         server = await stack.enter_async_context(open_mongo(settings))
         server.has_transactions = server.has_transactions and kind == "mongo"
         events, registry = MongoStore(server), MongoRegistryStore(server)

@@ -97,7 +97,7 @@ def say(word: str) -> None:
 
 
 async def work(url: str, prefix: str) -> None:
-    settings = StoreSettings(url=url, mongo_prefix=prefix, mongo_retry_s=0.0)
+    settings = StoreSettings(url=url, mongo_prefix=prefix, mongo_call_s=300.0, mongo_retry_s=0.0)
     async with open_stores(settings, Path()) as stores:
         say("open")
         while os.read(0, 1) != b"\n":

@@ -48,7 +48,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    code = call(["store", *arguments, "--json"])
+    code = call(["--set", "store.mongo_call_s=300", "store", *arguments, "--json"])
     told = capsys.readouterr()
     assert code == exitcodes.OK, told
     found: dict[str, Any] = json.loads(told.out)
@@ -82,6 +82,8 @@ def test_killed_in_the_middle_and_started_again(
             sys.executable,
             "-m",
             "trionode",
+            "--set",
+            "store.mongo_call_s=300",
             "store",
             "copy",
             source,
@@ -108,7 +110,9 @@ def test_killed_in_the_middle_and_started_again(
     assert inserted > 1
 
     async def marker() -> str | None:
-        async with open_stores(StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix), tmp_path) as stores:
+        async with open_stores(
+            StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix, mongo_call_s=300.0), tmp_path
+        ) as stores:
             return await stores.events.get_meta(MARKER)
 
     assert trio.run(marker) == "finished"

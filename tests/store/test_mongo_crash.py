@@ -107,14 +107,18 @@ async def expected() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 async def prepare(room: Databases) -> None:
-    async with open_stores(StoreSettings(url=room.url, mongo_prefix=room.prefix), Path()) as stores:
+    async with open_stores(
+        StoreSettings(url=room.url, mongo_prefix=room.prefix, mongo_call_s=300.0), Path()
+    ) as stores:
         log, registry = child.before()
         await stores.events.commit(log)
         await stores.registry.commit(registry)
 
 
 async def found(room: Databases) -> dict[str, Any]:
-    async with open_stores(StoreSettings(url=room.url, mongo_prefix=room.prefix), Path()) as stores:
+    async with open_stores(
+        StoreSettings(url=room.url, mongo_prefix=room.prefix, mongo_call_s=300.0), Path()
+    ) as stores:
         return await contents(Side("", stores.events, stores.registry))
 
 

@@ -72,7 +72,7 @@ async def send(rig: Rig, ips: range, acknowledged: list[str]) -> None:
 
 
 async def stored_events(mongo: Databases) -> set[str]:
-    settings = StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix)
+    settings = StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix, mongo_call_s=300.0)
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()

@@ -148,7 +148,7 @@ def left(mongo: Databases) -> Iterator[Left]:
 
 
 def opened(mongo: Databases) -> Any:
-    return open_stores(StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix), Path())
+    return open_stores(StoreSettings(url=mongo.url, mongo_prefix=mongo.prefix, mongo_call_s=300.0), Path())
 
 
 def checked(mongo: Databases, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
