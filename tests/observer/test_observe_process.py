@@ -218,6 +218,8 @@ async def test_with_two_nodes_it_serves_what_it_was_told_and_says_what_it_does_n
         await agreement(layout)
         async with observing(tmp_path, layout.nodes[0].ip, layout.nodes[1].ip) as (_, log):
             status = await status_until(lambda told: told["locations"]["toldBy"] == 2, 120, log)
+            store = status["store"]
+            assert (store["kind"], store["connected"], store["problem"]) == ("SQLite", True, None)
             told = status["observer"]
             rows = await trio.to_thread.run_sync(rows_of)
             assert rows
@@ -227,6 +229,7 @@ async def test_with_two_nodes_it_serves_what_it_was_told_and_says_what_it_does_n
             assert any("no signature can be checked" in text for text in told["unknown"])
             shown = await trio.to_thread.run_sync(cli, "status")
             assert "nodes      unknown: no majority has told" in shown
+            assert "store      SQLite in " in shown
 
 
 def test_it_needs_a_seed() -> None:

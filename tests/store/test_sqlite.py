@@ -164,14 +164,16 @@ async def test_files_are_private_and_left_whole(tmp_path: Path) -> None:
 
 
 async def test_stores_are_chosen_by_their_address(tmp_path: Path) -> None:
-    async with open_event_store(StoreSettings(url="memory:"), tmp_path) as store:
-        assert isinstance(store, MemoryStore)
-    async with open_event_store(StoreSettings(), tmp_path) as store:
-        assert isinstance(store, SqliteStore)
-        assert store.path == tmp_path / "events.sqlite"
-    async with open_event_store(StoreSettings(url="sqlite:other.db"), tmp_path) as store:
-        assert isinstance(store, SqliteStore)
-        assert store.path == tmp_path / "other.db"
+    async with open_event_store(StoreSettings(url="memory:"), tmp_path) as opened:
+        assert isinstance(opened.events, MemoryStore)
+        assert opened.server is None
+    async with open_event_store(StoreSettings(), tmp_path) as opened:
+        assert isinstance(opened.events, SqliteStore)
+        assert opened.events.path == tmp_path / "events.sqlite"
+        assert opened.server is opened.events.disk
+    async with open_event_store(StoreSettings(url="sqlite:other.db"), tmp_path) as opened:
+        assert isinstance(opened.events, SqliteStore)
+        assert opened.events.path == tmp_path / "other.db"
     with pytest.raises(StoreError, match="postgres"):
         async with open_event_store(StoreSettings(url="postgres:x"), tmp_path):
             pass

@@ -23,7 +23,7 @@ def overview(found: dict[str, Any]) -> None:
     if found.get("monitor") is not None:
         _monitor(found["monitor"])
     if found.get("store") is not None:
-        _store(found["store"])
+        store_lines(found["store"])
     if found.get("registry") is not None:
         _registry(found["registry"])
 
@@ -70,7 +70,8 @@ def _monitor(monitor: dict[str, Any]) -> None:
     line("last sweep", f"{words}, {duration(swept['ageS'])} ago")
 
 
-def _store(store: dict[str, Any]) -> None:
+def store_lines(store: dict[str, Any]) -> None:
+    """Where the data is; while something does not work, what, and what to do."""
     if store["connected"]:
         line("store", store_place(store))
         return

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from trionode.cli.render import duration, line, size, table
+from trionode.cli.status_life import store_lines
 
 
 def overview(found: dict[str, Any]) -> None:
@@ -30,6 +31,8 @@ def overview(found: dict[str, Any]) -> None:
         "asked",
         f"{cost['requests']} times over HTTP, {size(cost['bytesRead'])} read, {cost['failed']} failures",
     )
+    if found.get("store") is not None:
+        store_lines(found["store"])
     for text in told["unknown"]:
         line("unknown", text)
     for row in told["disagreements"]:

@@ -5,6 +5,7 @@ It listens for HTTP only: whoever dials it as a peer is refused as by a node tha
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import random
 import time
@@ -48,6 +49,7 @@ async def run_observer(settings: Settings, seeds: Sequence[str], folder: Path) -
     source_ip = None if bind_host in WILDCARDS else bind_host
     async with AsyncExitStack() as stack:
         transport = WsTransport(settings.peers, bind_host=bind_host)
+        kept = await stack.enter_async_context(open_event_store(settings.store, folder))
         core = ObserverCore(
             ObserverParts(
                 settings=settings,
@@ -56,13 +58,17 @@ async def run_observer(settings: Settings, seeds: Sequence[str], folder: Path) -
                 rng=random.Random(),
                 transport=transport,
                 http=HttpSource(source_ip=source_ip),
-                store=await stack.enter_async_context(open_event_store(settings.store, folder)),
+                store=kept.events,
             )
         )
+        if kept.server is not None:
+            kept.server.report_to(core.counters, core.bus)
         lag = LagCanary(settings.system, core.counters)
         grace_s = settings.node.shutdown_grace_s
         supervisor = Supervisor(core.counters, random.Random(), grace_s=grace_s, settings=settings.supervisor)
-        context = _api_context(core, supervisor, lag, source_ip, started_s)
+        context = dataclasses.replace(
+            _api_context(core, supervisor, lag, source_ip, started_s), server=kept.server
+        )
         front_door = FrontDoor(
             settings.api,
             host=bind_host,

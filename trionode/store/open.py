@@ -38,6 +38,13 @@ class Stores(msgspec.Struct, frozen=True):
     server: StoreServer | None = None
 
 
+class EventStore(msgspec.Struct, frozen=True):
+    """An event log alone, and what it is on."""
+
+    events: Store
+    server: StoreServer | None = None
+
+
 def is_mongo(url: str) -> bool:
     """Whether the setting `store.url` names a MongoDB server."""
     return url.startswith(("mongodb://", "mongodb+srv://"))
@@ -133,7 +140,7 @@ async def open_files_to_read(path: Path) -> AsyncIterator[ReadStores]:
 
 
 @asynccontextmanager
-async def open_event_store(settings: StoreSettings, data_dir: Path) -> AsyncIterator[Store]:
+async def open_event_store(settings: StoreSettings, data_dir: Path) -> AsyncIterator[EventStore]:
     """The event log alone, for those who keep no registry. Raises StoreError as `open_stores` does."""
     if is_mongo(settings.url):
         from trionode.store.mongo.connection import open_mongo
@@ -142,14 +149,15 @@ async def open_event_store(settings: StoreSettings, data_dir: Path) -> AsyncIter
         async with open_mongo(settings) as server:
             events = MongoStore(server)
             await events.open()
-            yield events
+            yield EventStore(events, server)
         return
     path = _path(settings, data_dir)
     if path is None:
-        yield MemoryStore()
+        yield EventStore(MemoryStore())
         return
-    async with open_sqlite(path, SqliteDisk(str(path.parent), patience_s=settings.sqlite_retry_s)) as store:
-        yield store
+    disk = SqliteDisk(str(path.parent), patience_s=settings.sqlite_retry_s)
+    async with open_sqlite(path, disk) as store:
+        yield EventStore(store, disk)
 
 
 def _path(settings: StoreSettings, data_dir: Path) -> Path | None:
