@@ -26,6 +26,8 @@ from trionode.containers.machine.bootmounts import CRONTAB_LOCK
 SETTLES_WITHIN_S = 60.0
 OF_THE_NODE = "TRIONODE-PRIVATE"
 """Its firewall chain: there as long as the machine is."""
+APP_PORTS = "30000-39999"
+RESERVED_PORTS = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 OF_THE_MACHINE = ("crontab line", "mount unit")
 """Kinds of things that others on this machine have too: only what names our folder counts."""
 
@@ -70,6 +72,7 @@ class EngineRoom:
 
     def open(self) -> None:
         """Start both."""
+        self._keep_ports_free()
         self.start_registry()
         self.start()
         self._before = self._look()
@@ -77,6 +80,11 @@ class EngineRoom:
     def start(self) -> None:
         with self._namespace.entered():
             self.docker.start()
+
+    def _keep_ports_free(self) -> None:
+        # The kernel takes the ports of outgoing connections from where apps have theirs, too.
+        with self._namespace.entered():
+            RESERVED_PORTS.write_text(APP_PORTS, "ascii")
 
     def halt(self) -> None:
         """End dockerd in order, as `systemctl stop docker`: its containers end too."""
