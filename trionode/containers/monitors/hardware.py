@@ -25,7 +25,6 @@ from trionode.runtime.gate import Gate
 from trionode.runtime.logs import get_logger
 
 SECOND_LOOK_S = 600.0
-SECOND_LOOK_S = 600.0
 REASON = "this machine has no room for it any more"
 
 log = get_logger("containers.hardware")
