@@ -1,4 +1,4 @@
-"""`trionode status` says where the data is; while it cannot be written also since when, why and what to do."""
+"""`trionode status` says where the data is and, while it cannot be written, since when and what to do."""
 
 from __future__ import annotations
 
