@@ -7,6 +7,7 @@ range of many runs of the model.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -31,7 +32,8 @@ from trionode.wire.jsjson import parse
 NODES = 30
 MESSAGES = 5
 SEED = 11
-MODEL_RUNS = 60
+MODEL_RUNS = 400
+"""So many that what the simulator shows once in hundreds of messages is among them, too."""
 ROUNDING_S = 0.006
 """The simulator rounds arrivals up to whole milliseconds, some of them at each hop."""
 
@@ -87,7 +89,7 @@ class Seen(msgspec.Struct):
     hops: list[int]
 
 
-class Reality(msgspec.Struct):
+class Reality(msgspec.Struct, eq=False):
     """The network the nodes made, and what became of their messages."""
 
     network: Network
@@ -187,6 +189,7 @@ def reality() -> Reality:
         return trio.run(main, clock=sim_clock(hook), strict_exception_groups=True)
 
 
+@functools.cache
 def modelled(reality: Reality, origin: int) -> list[Spread]:
     sizes = sizes_of(running_message(2, random.Random(1)))
     return [spread(reality.network, origin, "hash", sizes, random.Random(seed)) for seed in range(MODEL_RUNS)]
@@ -205,7 +208,7 @@ def test_counts_that_laws_fix_are_equal(reality: Reality) -> None:
     ("what", "of_seen", "of_run", "slack"),
     [
         ("requests", lambda seen: seen.requests, lambda run: run.requests, 1),
-        ("longest path", lambda seen: max(seen.hops), lambda run: max(run.hops), 1),
+        ("longest path", lambda seen: max(seen.hops), lambda run: max(run.hops), 0),
         ("mean hops", lambda seen: mean(seen.hops), lambda run: sum(run.hops) / (NODES - 1), 0.1),
         ("half have it", lambda seen: half(seen.at_s), lambda run: half(heard(run)), ROUNDING_S),
         ("all have it", lambda seen: max(seen.at_s), lambda run: max(run.heard_s), ROUNDING_S),
