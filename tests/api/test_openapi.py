@@ -15,6 +15,7 @@ import pytest
 import requests
 import schemathesis
 import trio
+from examples import examples
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -27,7 +28,7 @@ from trionode.appstate.documents import InstallErrorRow, InstallingRow
 
 DESCRIBED = [route for route in ROUTES if route.group != "documents"]
 ENDLESS = {"/flux/eventstream"}
-EXAMPLES = 8
+EXAMPLES = examples(5)
 
 
 @pytest.mark.trio

@@ -1,7 +1,7 @@
 """An event log on a slow or lost MongoDB: late, and visibly so, but nothing that was acknowledged is gone.
 
-The times are a tenth of the real ones (more on a busy machine): a server that takes 5 s per call takes half a
-second here, and the default waits of the settings are as much shorter.
+The times are a twentieth of the real ones (more on a busy machine): a server that takes 5 s per call takes a
+quarter of a second here, and the default waits of the settings are as much shorter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trionode.store.mongo.events import MongoStore
 
 pytestmark = [pytest.mark.trio, pytest.mark.process]
 
-LEAST_SCALE = 0.1
+LEAST_SCALE = 0.05
 SLOW_S = 5.0
 DEFAULTS = StoreSettings()
 
