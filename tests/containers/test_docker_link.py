@@ -21,6 +21,7 @@ from trionode.containers.engine import (
     Credentials,
     EngineError,
     EngineEvent,
+    EngineFull,
     EngineUnreachable,
     NotFound,
     PullProgress,
@@ -281,7 +282,8 @@ async def test_pulls(fake: FakeDocker, engine: DockerEngine) -> None:
     ("line", "kind"),
     [
         (b'{"error":"manifest unknown: secret-word"}\n', NotFound),
-        (b'{"errorDetail":{"message":"no space left on device for someone"},"error":""}\n', EngineError),
+        (b'{"errorDetail":{"message":"no space left on device for someone"},"error":""}\n', EngineFull),
+        (b'{"errorDetail":{"message":"unexpected EOF"},"error":""}\n', EngineError),
     ],
 )
 async def test_errors_in_a_pull_are_raised_without_the_login(
