@@ -137,6 +137,19 @@ async def until(condition: Any) -> None:
             await trio.sleep(0.01)
 
 
+async def ended(away: Trouble) -> None:
+    """End the trouble, and wait until it is noticed: a client looks for a lost server now and then only."""
+    away.end()
+    with trio.fail_after(WITHIN_S):
+        while True:
+            try:
+                await away.stores.events.put_meta("probe", "1")
+            except StoreAway:
+                await trio.sleep(0.01)
+            else:
+                return
+
+
 def spec(name: str) -> CurrentSpec:
     return CurrentSpec(name, stringify({"name": name, "version": 8}), f"hash-of-{name}", 100)
 
@@ -206,7 +219,7 @@ async def test_since_when_and_why_is_told(hasty: Trouble) -> None:
     assert found["problem"] in str(caught.value) or "write" in found["problem"]
     assert found["remedy"]
     assert found["lostForS"] >= 0
-    hasty.end()
+    await ended(hasty)
     await stores.events.put_meta("k", "3")
     assert await stores.events.get_meta("k") == "3"
     found = server.document()
@@ -244,7 +257,7 @@ async def test_a_commit_that_gave_up_has_left_nothing(hasty: Trouble) -> None:
     hasty.begin()
     with pytest.raises(StoreAway):
         await registry.commit([SetScannedHeight(2), PutMeta("who", "second")])
-    hasty.end()
+    await ended(hasty)
     assert await registry.scanned_height() == 1
     assert await registry.get_meta("who") == "first"
     await registry.commit([SetScannedHeight(2), PutMeta("who", "second")])
@@ -272,7 +285,7 @@ async def test_installed_apps_are_kept_and_can_be_changed_afterwards(hasty: Trou
     for call in (local.put(spec("Other")), local.delete("Shop"), local.put_meta("k", "v")):
         with pytest.raises(StoreAway):
             await call
-    hasty.end()
+    await ended(hasty)
     assert list(await local.rows()) == [spec("Shop")]
     assert await local.get_meta("k") is None
     await local.put(spec("Other"))
