@@ -53,8 +53,9 @@ _SETTINGS = (
     "PRAGMA journal_mode = WAL",
     # See above: kill-safe, not power-cut-safe for the last moments.
     "PRAGMA synchronous = NORMAL",
-    # Nobody else writes (lock file), but an operator may look in with another program for a moment.
-    "PRAGMA busy_timeout = 5000",
+    # Nobody else writes (lock file), but an operator may look in with another program for a moment. Who holds
+    # it longer is waited for outside of SQLite (sqlite_disk.py), where a stop of the node need not wait too.
+    "PRAGMA busy_timeout = 1500",
     # 16 MiB of pages: the indexes of today's network stay cached.
     "PRAGMA cache_size = -16384",
     "PRAGMA temp_store = MEMORY",
