@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
+from trionode.config.tree import NodeSettings
 from trionode.errors import StoreAway, StoreError
 from trionode.store.sqlite import open_sqlite
 from trionode.store.sqlite_disk import SqliteDisk
@@ -108,3 +111,19 @@ async def test_a_start_without_patience_says_what_to_do(
         async with open_sqlite(tmp_path / "events.sqlite"):
             pass
     assert "free some space" in caught.value.remedy
+
+
+@pytest.mark.trio
+async def test_a_lock_is_waited_for_a_moment_but_not_beyond_the_grace_of_a_stop(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "events.sqlite") as store:
+        assert store._writer is not None
+        ((wait_ms,),) = store._writer.execute("PRAGMA busy_timeout").fetchall()
+        # The commit under way when the stop comes, and the last one of the event log.
+        assert 0.2 < 2 * wait_ms / 1000 < NodeSettings().shutdown_grace_s
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.put_meta, "k", "v")
+                await trio.sleep(0.1)
+                other.execute("COMMIT")
+        assert await store.get_meta("k") == "v"
