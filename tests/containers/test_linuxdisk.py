@@ -183,8 +183,10 @@ async def test_what_another_process_is_making_is_let_alone(machine: DiskMachine)
             await disk.create_volume(REQUEST)
         assert machine.left() == before
         node.kill()
-    await disk.volumes()
-    assert machine.left() == []
+    # Our own first look may still wait for the lock, and have it for a moment when it is free.
+    with trio.fail_after(120):
+        while machine.left():
+            await disk.volumes()
 
 
 @pytest.mark.trio
