@@ -19,7 +19,6 @@ from network.apps import (
     container_app,
     installed,
     launch,
-    launch_sealed,
     sealed,
 )
 from network.events import Event
@@ -92,11 +91,12 @@ async def test_09_a_paid_app_is_installed_by_the_node_with_an_engine(net: Connec
 
 @pytest.mark.trio
 async def test_20_an_encrypted_app_is_installed_and_stays_encrypted_at_rest(net: Connected) -> None:
+    """Only a secure node can say whether what is inside may be registered."""
     await publish(net, VAULT, "v1")
     await net.chain.start_ticker()
     mark = await net.host.mark()
     spec = sealed(container_app(VAULT, net.engine.image(IMAGES[VAULT]), PORTS[VAULT]))
-    app_hash = await launch_sealed(net, spec)
+    app_hash = await launch(net, net.host, spec)
     came = await net.host.event("app:installed", after=mark, within_s=60, name=VAULT)
     assert came.data["hash"] == app_hash
     row = (await installed(net.host))[VAULT]
