@@ -12,7 +12,8 @@ from test_appregistry import HEIGHT, House, Local, promote
 
 from trionode.errors import StoreError
 from trionode.registry.changes import CommitReport, DeleteCurrent, RegistryChange
-from trionode.registry.rows import CurrentSpec
+from trionode.registry.rows import CurrentSpec, HashRow
+from trionode.store.appregistry import AppRegistry
 from trionode.store.registry_memory import MemoryRegistryStore
 
 NAME = "SpecApp8"
@@ -38,6 +39,14 @@ class LosesAnswers(MemoryRegistryStore):
             yield row
 
 
+async def paid(house: House, nursery: trio.Nursery) -> tuple[AppRegistry, HashRow]:
+    """A registry that knows a registration, and its payment, which is not promoted yet."""
+    registry = await house.start(nursery)
+    document = signed()
+    await registry.ingest_temporary(document)
+    return registry, house.pay(document, HEIGHT - 1)
+
+
 async def mirrors(house: House) -> bool:
     stored = [row async for row in house.store.stream_current()]
     return {row.name: row for row in stored} == dict(house.registry.current.by_name)
@@ -49,10 +58,7 @@ async def test_a_promotion_whose_answer_was_lost_is_told_by_the_next(
 ) -> None:
     store = LosesAnswers()
     house = House(store)
-    registry = await house.start(nursery)
-    document = signed()
-    await registry.ingest_temporary(document)
-    row = house.pay(document, HEIGHT - 1)
+    registry, row = await paid(house, nursery)
     store.losing = True
     with pytest.raises(StoreError):
         await promote(registry, row)
@@ -60,7 +66,7 @@ async def test_a_promotion_whose_answer_was_lost_is_told_by_the_next(
     store.losing = False
     assert await promote(registry, row)
     assert registry.current.get(NAME) is not None
-    assert house.events("app:specStored") == [{"name": NAME, "hash": document["hash"]}]
+    assert house.events("app:specStored") == [{"name": NAME, "hash": row.hash}]
     assert house.forgotten == [NAME]
     assert house.counters["registry.caught_up"] == 1
     # Told once.
@@ -74,10 +80,7 @@ async def test_memory_stays_in_doubt_until_the_store_can_be_read(
 ) -> None:
     store = LosesAnswers()
     house = House(store)
-    registry = await house.start(nursery)
-    document = signed()
-    await registry.ingest_temporary(document)
-    row = house.pay(document, HEIGHT - 1)
+    registry, row = await paid(house, nursery)
     store.losing = True
     with pytest.raises(StoreError):
         await promote(registry, row)
@@ -96,16 +99,13 @@ async def test_memory_stays_in_doubt_until_the_store_can_be_read(
 async def test_what_did_not_land_is_no_news(autojump_clock: Any, nursery: trio.Nursery) -> None:
     store = LosesAnswers()
     house = House(store)
-    registry = await house.start(nursery)
-    document = signed()
-    await registry.ingest_temporary(document)
-    row = house.pay(document, HEIGHT - 1)
+    registry, row = await paid(house, nursery)
     store.failing = True
     with pytest.raises(StoreError):
         await promote(registry, row)
     store.failing = False
     assert await promote(registry, row)
-    assert house.events("app:specStored") == [{"name": NAME, "hash": document["hash"]}]
+    assert house.events("app:specStored") == [{"name": NAME, "hash": row.hash}]
     assert house.counters["registry.caught_up"] == 0
 
 
@@ -162,10 +162,7 @@ async def test_a_restart_of_the_service_tells_what_was_stored(autojump_clock: An
     store = LosesAnswers()
     house = House(store)
     async with trio.open_nursery() as nursery:
-        registry = await house.start(nursery)
-        document = signed()
-        await registry.ingest_temporary(document)
-        row = house.pay(document, HEIGHT - 1)
+        registry, row = await paid(house, nursery)
         store.losing = True
         with pytest.raises(StoreError):
             await promote(registry, row)
