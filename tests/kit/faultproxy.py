@@ -44,6 +44,8 @@ class Call(msgspec.Struct, frozen=True):
     """Counted from 1 over all connections; calls of drivers among themselves are not counted (0)."""
     name: str
     document: dict[str, Any]
+    is_silent: bool = False
+    """Whether the client wants no answer, and so does not know when it arrives."""
 
 
 Judge = Callable[[Call], "Fault | None"]
@@ -67,6 +69,8 @@ class FaultProxy:
         self.judge: Judge | None = None
         """Looks at every call and may spoil it."""
         self.calls: list[Call] = []
+        self.steps = 0
+        """Calls since `spoil` (of the name it was given)."""
         self._target = target
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -121,17 +125,21 @@ class FaultProxy:
         self._flowing.set()
 
     def spoil(self, fault: Fault, *, name: str | None = None, nth: int = 1, times: int = 1) -> None:
-        """Let `fault` hit the `nth` call from now (of that `name`), and those after it, `times` in all."""
-        seen = 0
+        """Let `fault` hit the `nth` call from now (of that `name`), and those after it, `times` in all.
+
+        Silent calls that come first are of the time before: nobody waited for them. `steps` counts the rest.
+        """
+        self.steps = 0
         lock = threading.Lock()
 
         def judge(call: Call) -> Fault | None:
-            nonlocal seen
             if call.number == 0 or (name is not None and call.name != name):
                 return None
             with lock:
-                seen += 1
-                return fault if nth <= seen < nth + times else None
+                if self.steps == 0 and call.is_silent:
+                    return None
+                self.steps += 1
+                return fault if nth <= self.steps < nth + times else None
 
         self.judge = judge
 
@@ -222,7 +230,7 @@ class FaultProxy:
         name = next(iter(document), "hello")
         with self._lock:
             number = 0 if name in SESSION_CALLS else self.count() + 1
-            call = Call(number, name, document)
+            call = Call(number, name, document, _is_silent(frame))
             self.calls.append(call)
         return call
 
