@@ -282,7 +282,7 @@ class NodeCore:
                 listed=self.own_rows.may_be_listed,
                 specs=self._components,
                 engine_ready=Gate(is_open=True) if containers is None else containers.host.reachable,
-                stops=frozenset if containers is None else lambda: containers.stops.names,
+                stops=frozenset if containers is None else containers.kept_down,
             ),
             bus=self.bus,
             counters=self.counters,

@@ -41,7 +41,8 @@ CRASHED = {
 OVERVIEW = {
     "engine": {"reachable": True, "version": "24.0.0", "apiVersion": "1.43", "problem": None},
     "operation": {"work": "installation", "app": "mail"},
-    "held": ["shop"],
+    "held": ["db_mail", "shop"],
+    "heldUntil": {"shop": "2025-10-09T09:53:20.123Z"},
     "apps": [
         {"name": "shop", "hash": "ab", "height": 1, "components": [PART, CRASHED]},
         {"name": "safe", "hash": "cd", "height": 2, "components": []},
@@ -100,6 +101,8 @@ class Node(ThreadingHTTPServer):
             "/apps/applog": {"status": "success", "data": "one\ntwo \x07"},
             "/apps/applogpolling": {"logs": ["T1 one", "T2 two"], "status": "success"},
             "/apps/appinspect": {"status": "success", "data": {"Id": "ab"}},
+            "/trionode/apphold": {"status": "success", "data": {"message": "shop is held until 20"}},
+            "/trionode/apprelease": {"status": "success", "data": {"message": "shop is no longer held"}},
             "/apps/appstop": {"status": "success", "data": "Flux App shop successfully stopped."},
             "/trionode/applog": [*LOG],
         }
@@ -162,6 +165,13 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Node]:
             "/apps/appstop",
             {"appname": "shop", "global": "true"},
         ),
+        (["containers", "hold", "shop"], "/trionode/apphold", {"appname": "shop", "minutes": "60"}),
+        (
+            ["containers", "hold", "shop", "--minutes", "5", "--running"],
+            "/trionode/apphold",
+            {"appname": "shop", "minutes": "5", "running": "true"},
+        ),
+        (["containers", "release", "shop"], "/trionode/apprelease", {"appname": "shop"}),
         (["install", "shop"], "/apps/installapplocally", {"appname": "shop"}),
         (["install", "shop", "--test"], "/apps/testappinstall", {"appname": "shop"}),
         (["remove", "shop", "--yes"], "/apps/appremove", {"appname": "shop"}),
@@ -187,6 +197,7 @@ def test_the_list_says_what_is_odd(node: Node, capsys: pytest.CaptureFixture[str
     for text in (
         "24.0.0",
         "installation of mail",
+        "shop until 2025-10-09T09:53:20.123Z (backup or restore)",
         "2 apps installed",
         "stopped on purpose; ended by itself 3 times in a row, started again from 2025-10-09T08:58:20.123Z",
         "cannot be opened here",

@@ -252,8 +252,28 @@ async def test_what_a_backup_holds_is_left_alone(autojump_clock: MockClock, worl
             await trio.sleep(3 * INTERVAL_S)
             assert world.state(CORE) == "exited"
             assert [found.name for found in node.host.apps() or ()] == ["base"], "announced all the same"
-        await trio.sleep(3 * INTERVAL_S)
+        await trio.sleep(5)
+        assert world.state(CORE) == "running", "it stood still on behalf of the backup"
+
+
+@pytest.mark.trio
+async def test_what_a_backup_gave_back_is_tried_until_it_runs(
+    autojump_clock: MockClock, world: HostWorld
+) -> None:
+    async with world.process() as node:
+        await install(node, base())
+        with node.life.operations.holding("base"):
+            await world.engine.stop(CORE, 5)
+            await trio.sleep(10)
+            world.engine.failing.add(("start", CORE))
+        await trio.sleep(10)
+        assert world.state(CORE) == "exited"
+        world.engine.failing.clear()
+        await trio.sleep(INTERVAL_S / 2)
         assert world.state(CORE) == "running"
+        await world.engine.stop(CORE, 5)
+        await trio.sleep(INTERVAL_S / 3)
+        assert world.state(CORE) == "exited", "that one was no backup"
 
 
 @pytest.mark.trio

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from trionode.containers.actions import NoProgress, Outcome, Progress, Spec
+from trionode.containers.health.holds import Holds
 from trionode.containers.health.operatorstops import OperatorStops
 from trionode.containers.health.tampering import TamperingLog
 from trionode.containers.installedapps import InstalledApps
@@ -236,6 +237,7 @@ class HostedApps:
         store = MemoryLocalApps()
         self.installed = InstalledApps(store)
         self.stops = OperatorStops(store, bus)
+        self.holds = Holds(store, self.operations, bus, clock)
         self.news = InstallNews(bus, clock)
         self.health = FakeHealth()
         self.lists = FakeLists()

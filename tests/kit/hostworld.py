@@ -76,7 +76,7 @@ class Node:
             reachable=self.reachable,
             since_ms=world.since_ms.get,
             leaving=life.records.leaving,
-            stopped=lambda: self.stops.names,
+            kept_down=lambda: self.stops.names,
         )
         self.health = HealthWatch(
             MonitorSettings(),

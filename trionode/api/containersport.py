@@ -73,6 +73,21 @@ class StopsPort(Protocol):
     async def drop(self, identifiers: Iterable[str]) -> None: ...
 
 
+class HoldsPort(Protocol):
+    """Apps kept back for a backup or restore (`containers.health.holds`). Both calls raise StoreError."""
+
+    @property
+    def until_ms(self) -> Mapping[str, int]:
+        """App -> when that ends by itself."""
+        ...
+
+    async def put(self, app: str, until_ms: int) -> None:
+        """Durable when it returns."""
+        ...
+
+    async def drop(self, app: str) -> None: ...
+
+
 class ListsPort(Protocol):
     """The block lists in force (`containers.monitors.imagecompliance`)."""
 
@@ -186,6 +201,8 @@ class ContainersPort(Protocol):
     def operations(self) -> Operations: ...
     @property
     def stops(self) -> StopsPort: ...
+    @property
+    def holds(self) -> HoldsPort: ...
     @property
     def lists(self) -> ListsPort: ...
     @property

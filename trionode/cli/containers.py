@@ -51,8 +51,9 @@ def _show(found: dict[str, Any], wanted: str | None) -> None:
     line("engine", engine["version"] if engine["reachable"] else f"does not answer: {engine['problem']}")
     if operation is not None:
         line("working on", f"{operation['work']} of {operation['app']}")
-    if found["held"]:
-        line("held", f"{', '.join(found['held'])} (backup or restore)")
+    for name in found["held"]:
+        until = found["heldUntil"].get(name)
+        line("held", f"{name}{f' until {until}' if until else ''} (backup or restore)")
     if wanted and not found["apps"]:
         raise NodeRefused(
             f"{wanted} is not installed on this node", remedy="`trionode apps` lists what runs where"
@@ -195,6 +196,16 @@ def inspect(target: str, api: str | None, key_file: str | None, zelidauth: str |
     show_json(node.get("/apps/appinspect", {"appname": target}, zelidauth=session))
 
 
+def _tell(
+    path: str, query: dict[str, str | None], api: str | None, key_file: str | None, zelidauth: str | None
+) -> None:
+    """Give a command and say how it ended."""
+    node = api_of(api)
+    session = sign_in(node, key_file, zelidauth)
+    answer = node.get(path, query, zelidauth=session, timeout_s=None)
+    click.echo(plain(answer["message"] if isinstance(answer, dict) else answer))
+
+
 def _command(name: str, about: str) -> None:
     @command.command(name, help=about)
     @click.argument("target")
@@ -204,13 +215,37 @@ def _command(name: str, about: str) -> None:
     def run(
         target: str, everywhere: bool, api: str | None, key_file: str | None, zelidauth: str | None
     ) -> None:
-        node = api_of(api)
-        session = sign_in(node, key_file, zelidauth)
         query = {"appname": target, "global": "true" if everywhere else None}
-        answer = node.get(f"/apps/app{name}", query, zelidauth=session, timeout_s=None)
-        click.echo(plain(answer["message"] if isinstance(answer, dict) else answer))
+        _tell(f"/apps/app{name}", query, api, key_file, zelidauth)
 
 
 _command("start", "Start an app or a component; a stop on purpose is over.")
 _command("stop", "Stop it on purpose: nothing but a start or restart brings it up again.")
 _command("restart", "Stop and start it.")
+
+
+@command.command()
+@click.argument("app")
+@click.option("--minutes", type=click.IntRange(1, 1440), default=60, help="For how long at most. [60]")
+@click.option("--running", is_flag=True, help="Do not stop it.")
+@api_option
+@sign_in_options
+def hold(
+    app: str, minutes: int, running: bool, api: str | None, key_file: str | None, zelidauth: str | None
+) -> None:
+    """Stop an app and keep it back, to back its files up or restore them.
+
+    Until `release`, or until the time is over, nothing starts, heals, redeploys or elects it, and the network
+    is told that it runs.
+    """
+    query = {"appname": app, "minutes": str(minutes), "running": "true" if running else None}
+    _tell("/trionode/apphold", query, api, key_file, zelidauth)
+
+
+@command.command()
+@click.argument("app")
+@api_option
+@sign_in_options
+def release(app: str, api: str | None, key_file: str | None, zelidauth: str | None) -> None:
+    """Let an app go that was held, and start it."""
+    _tell("/trionode/apprelease", {"appname": app}, api, key_file, zelidauth)

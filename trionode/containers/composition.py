@@ -6,6 +6,7 @@ simulator gives their memory twins and gets the very same services. `trionode.no
 
 from __future__ import annotations
 
+from trionode.containers.health.holds import Holds
 from trionode.containers.health.linking import Linker
 from trionode.containers.health.localstate import LocalState
 from trionode.containers.health.mountrecovery import MountRecovery
@@ -38,6 +39,7 @@ from trionode.containers.present import Planner, PlanSources
 from trionode.containers.spawning.announcements import Announcements
 from trionode.containers.spawning.composition import Spawning, SpawningParts
 from trionode.hosting.ownrows import OwnRows
+from trionode.plans.health import is_held
 from trionode.runtime.gate import Gate
 from trionode.runtime.service import Service
 
@@ -53,6 +55,7 @@ class Containers:
         self.installed = InstalledApps(seams.local, seams.opener, parts.counters)
         self.records = InstallRecords(seams.local)
         self.stops = OperatorStops(seams.local, parts.bus)
+        self.holds = Holds(seams.local, self.operations, parts.bus, parts.clock)
         self.tampering = TamperingLog(seams.local, parts.bus, parts.counters, parts.clock)
         self.links = Linker(seams.engine, self.installed, parts.counters)
         self.pruner = Pruner(seams.engine, self.installed, self.records, self.operations, parts.counters)
@@ -88,6 +91,7 @@ class Containers:
             self.local_state,
             self.tampering,
             self.stops,
+            self.holds,
             self.mounts,
             self.host,
             PrivateGuard(
@@ -177,7 +181,7 @@ class Containers:
             reachable=reachable,
             since_ms=self._own_rows.since_ms,
             leaving=self.records.leaving,
-            stopped=lambda: self.stops.names,
+            kept_down=self.kept_down,
         )
         self.installed.on_change(self.host.rows_changed)
         self.operations.on_change(self.host.tell)
@@ -262,6 +266,16 @@ class Containers:
     async def present_plan(self, app: str = "") -> tuple[PlannedAction, ...]:
         """What would be done to all apps or one, without doing it. Raises HostError, StoreError."""
         return await self._planner.plan(app)
+
+    def kept_down(self) -> frozenset[str]:
+        """Components that nothing may start: stopped on purpose, or in a backup or restore."""
+        held = self.operations.held
+        return self.stops.names | {
+            part.identifier
+            for app in (self.installed.installed() if held else ())
+            for part in app.components
+            if is_held(app.name, part.identifier, held)
+        }
 
     @property
     def engine_problem(self) -> str:

@@ -76,8 +76,8 @@ class EngineHost:
 
     `reachable`: opened while the engine answers; what it has is known then. `since_ms(app)`: start in our
     own location row, None without one. `leaving()`: apps whose removal has begun, with which nobody is
-    concerned any more but that removal. `stopped()`: components stopped on purpose, by identifier; nobody
-    starts them, whatever was planned before.
+    concerned any more but that removal. `kept_down()`: components stopped on purpose or in a backup, by
+    identifier; nobody starts them, whatever was planned before.
     """
 
     name = "engine host"
@@ -99,7 +99,7 @@ class EngineHost:
         reachable: Gate,
         since_ms: Callable[[str], int | None] = lambda app: None,
         leaving: Callable[[], frozenset[str]] = frozenset,
-        stopped: Callable[[], frozenset[str]] = frozenset,
+        kept_down: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -113,7 +113,7 @@ class EngineHost:
         self._clock = clock
         self._stored_since_ms = since_ms
         self._leaving = leaving
-        self._stopped = stopped
+        self._kept_down = kept_down
         self._turns: dict[str, trio.Lock] = {}
         self._since_ms: dict[str, int] = {}
         self._told: tuple[tuple[RunningApp, ...] | None, frozenset[str]] | None = None
@@ -293,8 +293,8 @@ class EngineHost:
         """See `AppHost.start`; its volumes are mounted first, its networks seen to when one is missing."""
         name = container_name(identifier)
         async with self._turn(name):
-            if identifier in self._stopped():
-                log.info("not started, it was stopped on purpose", component=identifier)
+            if identifier in self._kept_down():
+                log.info("not started, it was stopped on purpose or is held", component=identifier)
                 return
             await self._volumes.ensure(name)
             try:

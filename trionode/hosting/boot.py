@@ -56,7 +56,8 @@ class BootGates(msgspec.Struct, frozen=True):
     `status`: the confirmation, None while the daemon has not told it; `status_known` opens with it.
     `listed(app)`: whether the own log has an unexpired row of the app at our address.
     `specs(app)`: components by the specification in force, None when there is none. `engine_ready`: open
-    while the engine answers. `stops()`: components somebody stopped on purpose.
+    while the engine answers. `stops()`: components somebody stopped on purpose, or that a backup or
+    restore works on.
     """
 
     daemon_ready: Gate

@@ -55,7 +55,7 @@ def plan_reconcile(
 ) -> tuple[ReconcileStep, ...] | None:
     """One step for each app with a container that does not run; None when there is no such app.
 
-    `stops`: components somebody stopped on purpose; they stay as they are.
+    `stops`: components somebody stopped on purpose, or keeps back; they stay as they are.
     """
     owners = owners_of(installed)
     stopped = [c for c in containers if c.state != RUNNING and is_app_container(c.name)]

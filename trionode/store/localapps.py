@@ -22,7 +22,7 @@ from trionode.store.sqlite_disk import SqliteDisk
 from trionode.store.sqlite_file import Schema, SqliteFile
 
 LOCAL_KIND: Final = "local_apps"
-LOCAL_META: Final = ("installRecords", "operatorStops", "tamperingEvents", "testedPorts")
+LOCAL_META: Final = ("backupHolds", "installRecords", "operatorStops", "tamperingEvents", "testedPorts")
 """The named values that move with the apps."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trionode.api.route import Route
 from trionode.api.routes import (
     appcontrol,
+    apphold,
     appinstall,
     applogs,
     appremoval,
@@ -51,6 +52,7 @@ _DESCRIBED: tuple[Route, ...] = (
     *stream.ROUTES,
     *own.ROUTES,
     *own_containers.ROUTES,
+    *apphold.ROUTES,
     *own_spawner.ROUTES,
 )
 

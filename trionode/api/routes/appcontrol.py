@@ -6,7 +6,7 @@ goes to every node that runs the app, this one included, with the credentials of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 from trionode.api.answers import Answer, ApiFailure, data, success, warning
@@ -53,7 +53,9 @@ def handler(command: Command) -> Callable[[Call], Awaitable[Answer]]:
             return send_to_all(call, f"app{command.value}", target)
         containers, desk = containers_of_node(call), desk_of(call)
         app, parts = meant(containers, target)
-        _must_be_free(containers, app, command)
+        require_free(containers, app)
+        if command in BRINGS_UP:
+            _require_not_held(containers, app)
         steps = plan_command(command, parts, await states_of(containers))
         engine_s = call.context.settings.hosting.engine_timeout_s
         grace_s = call.context.settings.hosting.stop_grace_s
@@ -92,13 +94,16 @@ def _nodes_of(call: Call, app: str) -> list[Target]:
     return list(found.values())
 
 
-def _must_be_free(containers: ContainersPort, app: InstalledApp, command: Command) -> None:
-    """Raises ApiFailure (a warning) while something else has the app in hand."""
+def require_free(containers: ContainersPort, app: InstalledApp) -> None:
+    """Raises ApiFailure (a warning) while an operation has the app in hand."""
     operation = containers.operations.current
     if app.name in containers.operations.names() and operation is not None:
         raise ApiFailure(f"{operation.work.value} of {operation.app} is in progress", status="warning")
+
+
+def _require_not_held(containers: ContainersPort, app: InstalledApp) -> None:
     held = containers.operations.held
-    if command in BRINGS_UP and any(is_held(app.name, part.identifier, held) for part in app.components):
+    if any(is_held(app.name, part.identifier, held) for part in app.components):
         raise ApiFailure(f"A backup or restore of {app.name} is in progress", status="warning")
 
 
@@ -111,15 +116,32 @@ async def _carry_out(
     engine_s: float,
     grace_s: float,
 ) -> Answer:
-    """All steps in order; one that fails does not keep the others from theirs."""
+    """All steps in order, and what is remembered of a stop. Raises ApiFailure."""
     meant_here = [step.identifier for step in steps if isinstance(step, Do)]
     if command is Command.STOP:
         # first, so that nobody starts it again between the two
         await containers.stops.add(meant_here)
     elif command in (Command.START, Command.RESTART):
         await containers.stops.drop(step.identifier for step in steps)
+    await do_each(containers, command, meant_here, engine_s=engine_s, grace_s=grace_s)
+    left = [step for step in steps if isinstance(step, Skip)]
+    said = "; ".join(f"{step.identifier} is left as it is: {step.reason}" for step in left)
+    if not meant_here:
+        return warning(said[:1].upper() + said[1:])
+    return data(f"Flux App {target} successfully {DONE[command]}.{f' ({said})' if said else ''}")
+
+
+async def do_each(
+    containers: ContainersPort,
+    command: Command,
+    identifiers: Sequence[str],
+    *,
+    engine_s: float,
+    grace_s: float,
+) -> None:
+    """One after the other, also after one that failed. Raises ApiFailure with all that failed."""
     problems = []
-    for identifier in meant_here:
+    for identifier in identifiers:
         try:
             limit_s = engine_s + grace_s
             doing = f"{command.value} {identifier}"
@@ -128,11 +150,6 @@ async def _carry_out(
             problems.append(f"{identifier}: {error.one_line()}")
     if problems:
         raise ApiFailure("; ".join(problems), name="EngineError")
-    left = [step for step in steps if isinstance(step, Skip)]
-    said = "; ".join(f"{step.identifier} is left as it is: {step.reason}" for step in left)
-    if not meant_here:
-        return warning(said[:1].upper() + said[1:])
-    return data(f"Flux App {target} successfully {DONE[command]}.{f' ({said})' if said else ''}")
 
 
 async def _do(containers: ContainersPort, command: Command, identifier: str, grace_s: float) -> None:

@@ -51,6 +51,7 @@ async def overview(call: Call) -> Answer:
             "engine": engine,
             "operation": None if operation is None else {"work": operation.work.value, "app": operation.app},
             "held": sorted(containers.operations.held),
+            "heldUntil": {app: iso(until_ms) for app, until_ms in containers.holds.until_ms.items()},
             "apps": apps,
             "removals": [
                 {"app": each.app, "reason": each.reason, "problem": each.problem, "at": iso(each.at_ms)}

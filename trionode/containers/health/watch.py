@@ -35,6 +35,7 @@ from trionode.plans.health import (
     Recreate,
     Remember,
     StartContainer,
+    is_held,
     plan_health,
 )
 from trionode.runtime.appturns import AppTurns
@@ -138,6 +139,9 @@ class HealthWatch:
         self._working: set[str] = set()
         self._waiting_s: dict[str, float] = {}
         self._slow_s: float | None = None
+        self._held: frozenset[str] = frozenset()
+        self._let_go: set[str] = set()
+        """Components a backup or restore has given back: that they stand still is known."""
         self._woken = trio.Event()
         self._limiter = trio.CapacityLimiter(APPS_AT_A_TIME)
         self.last_pass_ms: int | None = None
@@ -154,7 +158,7 @@ class HealthWatch:
     async def plan(self) -> tuple[PlannedAction, ...]:
         """What is done at once, at the next slow pass, or after a wait. Raises DiskError."""
         facts = await self._facts(slow=True)
-        at_once = frozenset(plan_health(msgspec.structs.replace(facts, seen_ms={})))
+        at_once = frozenset(plan_health(msgspec.structs.replace(facts, seen_ms=self._seen_ms(slow=False))))
         return (
             *(
                 PlannedAction("under_way", app, "", "its containers are being seen to")
@@ -270,9 +274,10 @@ class HealthWatch:
         now_s = trio.current_time()
         self._waiting_s = {app: until_s for app, until_s in self._waiting_s.items() if until_s > now_s}
         taken = self._working | self._waiting_s.keys() | self._operations.names()
-        apps = [app for app in self._host.installed() if app.name not in taken]
-        table = self._host.table
+        installed, table = self._host.installed(), self._host.table
+        apps = [app for app in installed if app.name not in taken]
         states = {name: RUNNING if state in ALIVE else state for name, state in table.states().items()}
+        self._learn_let_go(installed, states)
         names = [part.identifier for app in apps for part in app.components]
         missing = [name for name in names if container_name(name) not in states]
         mounted = [name for name in missing if await self._disk.is_mounted(container_name(name))]
@@ -283,7 +288,7 @@ class HealthWatch:
             held=self._operations.held,
             stopped=self._stops.names,
             since_ms=self._since_ms(apps),
-            seen_ms=self._endings.seen_ms if slow else {},
+            seen_ms=self._seen_ms(slow=slow),
             crashes=self._endings.crashes,
             unmade=self._endings.unmade,
             crash_waits_s=self._waits_s,
@@ -291,6 +296,24 @@ class HealthWatch:
             unhealthy=table.unhealthy(),
             now_ms=self._clock.now_ms(),
         )
+
+    def _seen_ms(self, *, slow: bool) -> dict[str, int]:
+        """When components were seen standing still: told to slow passes, or when no other look is needed."""
+        seen_ms = dict(self._endings.seen_ms) if slow else {}
+        return seen_ms | dict.fromkeys(self._let_go, self._clock.now_ms())
+
+    def _learn_let_go(self, apps: Sequence[InstalledApp], states: Mapping[str, str]) -> None:
+        """From the end of a hold until they run, or are held again."""
+        held, before = self._operations.held, self._held
+        self._held = held
+        free = {
+            part.identifier: is_held(app.name, part.identifier, before)
+            for app in apps
+            for part in app.components
+            if not is_held(app.name, part.identifier, held)
+            and states.get(container_name(part.identifier)) != RUNNING
+        }
+        self._let_go = {name for name, was_held in free.items() if was_held or name in self._let_go}
 
     def _since_ms(self, apps: Sequence[InstalledApp]) -> dict[str, int]:
         """Asked only of apps that receive files: for the others it makes no difference."""

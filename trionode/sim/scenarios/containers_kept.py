@@ -100,7 +100,10 @@ async def linking(world: World) -> None:
 
 
 async def backups(world: World) -> None:
-    """While a backup has a component nobody starts, makes or updates it; afterwards it is up again."""
+    """While a backup has a component nobody starts, makes or updates it; afterwards it is up again.
+
+    A hold of the operator outlives a power cut and ends by itself.
+    """
     stage = Stage(world)
     await stage.ready()
     shop = AppPlan(name="shop", parts=(PartPlan(name="web"), PartPlan(name="db")))
@@ -120,6 +123,19 @@ async def backups(world: World) -> None:
         await world.sleep(HOUR_S)
         check(db not in engine.everything()["container"], "a component in restore was made again")
     await world.until(lambda: db in engine.running_names, 60, "up again when the restore is over")
+
+    await containers.holds.put(shop.name, node.clock.now_ms() + 3 * 3_600_000)
+    await engine.stop(web, 10)
+    await world.power_cut(node)
+    await world.sleep(10 * MINUTE_S)
+    await world.start(node)
+    await world.sleep(HOUR_S)
+    check(not {web, db} & set(engine.running_names), "an app in backup was started after a power cut")
+    other = next(found for found in world.up() if found is not node)
+    told = other.running.log.index.locations(shop.name, node.address)
+    check(bool(told), "an app in backup is no longer announced")
+    await world.sleep(2 * HOUR_S - 10 * MINUTE_S)
+    await world.until(lambda: {web, db} <= set(engine.running_names), 120, "up again when the time is over")
     await stage.settle(60)
 
 
