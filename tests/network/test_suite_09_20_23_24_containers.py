@@ -199,6 +199,34 @@ async def test_23_what_is_removed_or_stopped_behind_its_back_comes_up_again(net:
 
 
 @pytest.mark.trio
+async def test_23_what_is_held_for_a_backup_stays_down_over_a_reboot_until_it_is_released(
+    net: Connected,
+) -> None:
+    host, engine, name = net.host, net.engine, CONTAINERS[SHOP]
+    run = await engine.up(name, within_s=5)
+    said = await net.command(host, "containers", "hold", SHOP, "--minutes", "30", signed=True)
+    assert said.startswith(f"{SHOP} is held until ")
+    assert engine.ps()[name] == "exited"
+    assert await host.shut_down() == 0
+    engine.reboot()
+    await host.boot("a-third-boot")
+    settled = await host.event("boot:settled", after=0, within_s=60)
+    await engine.up(CONTAINERS[VAULT], within_s=20)
+    await host.event(
+        "app:running",
+        after=settled,
+        within_s=50,
+        where=lambda data: {row["name"] for row in data["apps"]} == set(CONTAINERS),
+    )
+    assert engine.ps()[name] == "exited", "nobody starts it, and it is announced all the same"
+    said = await net.command(host, "containers", "release", SHOP, signed=True)
+    assert said.strip() == f"{SHOP} is no longer held"
+    assert (await engine.up(name, within_s=20, other_than=run))[0] == run[0], "it is not made anew"
+    assert engine.api.exec(name, ["cat", FILE]) == (0, "note\n"), "its data stays"
+    assert not await host.seen("app:removed", after=0)
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize("how", ["halt", "kill"])
 async def test_an_engine_that_was_away_gets_its_apps_back(net: Connected, how: str) -> None:
     """Stopped in order (its containers end with it) or killed; nobody is told that an app is gone."""
