@@ -11,9 +11,6 @@ from bson import ObjectId
 from mongoserver import Databases
 
 from trionode.config.tree import StoreSettings
-from trionode.containers.health import operatorstops, tampering
-from trionode.containers.install import records
-from trionode.containers.spawning import testedports
 from trionode.errors import StoreError
 from trionode.registry.rows import CurrentSpec
 from trionode.store.localapps import (
@@ -169,7 +166,3 @@ async def test_apps_are_copied_with_all_that_belongs_to_them(store: LocalAppStor
         await copy_local(source, store)
         assert await held_locally(store) == await held_locally(source)
     assert len(await held_locally(source)) == 2 + len(LOCAL_META)
-
-
-async def test_what_moves_with_the_apps_is_named_alike_everywhere() -> None:
-    assert {records.KEY, operatorstops.META, tampering.KEY, testedports.META} == set(LOCAL_META)

@@ -11,7 +11,7 @@ from nodedata import NOW_MS, fill, side
 
 from trionode.appstate.changes import Change, DeleteLocation, PutLocation
 from trionode.appstate.documents import LocationRow
-from trionode.containers.health import operatorstops, tampering
+from trionode.containers.health import holds, operatorstops, tampering
 from trionode.containers.install import records
 from trionode.containers.spawning import testedports
 from trionode.errors import StartupError, StoreError
@@ -244,14 +244,15 @@ async def test_no_node_starts_on_half_a_copy(monkeypatch: pytest.MonkeyPatch) ->
 async def test_the_named_values_are_those_that_exist() -> None:
     assert set(copying.EVENT_META) == {heartbeat.META_KEY, addresswatch.META_KEY}
     assert set(copying.REGISTRY_META) == {hashsync.VERSION_MARKER}
-    assert set(LOCAL_META) == {records.KEY, operatorstops.META, tampering.KEY, testedports.META}
+    kept = {records.KEY, holds.META, operatorstops.META, tampering.KEY, testedports.META}
+    assert set(LOCAL_META) == kept
     # Whoever begins to keep another value is to say here with what it moves.
     keepers = {
         str(path.relative_to(SOURCES))
         for path in SOURCES.rglob("*.py")
         if ".put_meta(" in path.read_text() and path.parent.name not in ("store", "mongo", "sim")
     }
-    modules = (heartbeat, addresswatch, hashsync, records, operatorstops, tampering, testedports)
+    modules = (heartbeat, addresswatch, hashsync, records, holds, operatorstops, tampering, testedports)
     assert keepers == {f"{module.__name__.replace('.', '/')}.py".partition("/")[2] for module in modules} | {
         "cli/store.py"
     }
