@@ -17,7 +17,7 @@ if str(KIT) not in sys.path:
     sys.path.insert(0, str(KIT))
 
 import mongoserver  # noqa: E402 - the line above makes it importable
-from examples import NIGHTLY  # noqa: E402
+from examples import NIGHTLY, draw_nothing_from_imports  # noqa: E402
 
 # How long an example takes is a matter of the machine. The same examples are drawn each time, so that a run
 # says something about the change it tests; the nightly form (TRIONODE_NIGHTLY=1) draws new ones.
@@ -28,6 +28,8 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("trionode")
+if not NIGHTLY:
+    draw_nothing_from_imports()
 
 
 @pytest.fixture(scope="session")
