@@ -15,6 +15,7 @@ import trio
 from apirequests import FakeNodes, FakeProbe, RawRequest
 from hostedapps import HostedApps, composed
 
+from trionode.api import listening
 from trionode.api.app import create_app
 from trionode.api.appdesk import AppDesk
 from trionode.api.context import ApiContext
@@ -339,6 +340,12 @@ class Harness:
 @pytest.fixture
 def node() -> Harness:
     return Harness()
+
+
+@pytest.fixture
+def patient_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real sockets: one closed over what a client still sends is reset, and its last answer lost with it."""
+    monkeypatch.setattr(listening, "_ANSWER_S", 60.0)
 
 
 class HostedHarness(Harness):

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.trio, pytest.mark.process]
 
 HOST = "127.78.0.1"
 WITHIN_S = 60
+USER_TIMEOUT_MS = 300_000
+"""A client that does not read on purpose must not be given up before the test has written all."""
 
 
 class Connection:
@@ -69,6 +71,7 @@ async def served(node: Any) -> AsyncIterator[Any]:
         transport=WsTransport(PeerSettings()),
         on_peer=no_peers,
         counters=node.counters,
+        tcp_user_timeout_ms=USER_TIMEOUT_MS,
         grace_s=0.3,
     )
 

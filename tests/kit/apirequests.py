@@ -1,9 +1,9 @@
-"""Requests put to the API's application itself, and other nodes as it asks them over HTTP."""
+"""Requests put to the API's application and over sockets, and other nodes as it asks them over HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -62,6 +62,22 @@ class RawRequest:
             self.headers = {name.decode().title(): value.decode() for name, value in message["headers"]}
         else:
             self.chunks.append(message.get("body", b""))
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    """What comes until the other side closes, however it does that."""
+    answer = bytearray()
+    with trio.fail_after(90), suppress(trio.BrokenResourceError):
+        while chunk := await stream.receive_some():
+            answer += chunk
+    return bytes(answer)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that tells nobody, like a count."""
+    with trio.fail_after(90):
+        while not condition():  # noqa: ASYNC110 - that is what it is for
+            await trio.sleep(0.02)
 
 
 class FakeNodes:
