@@ -29,6 +29,7 @@ from trionode.appstate.documents import InstallErrorRow, InstallingRow
 DESCRIBED = [route for route in ROUTES if route.group != "documents"]
 ENDLESS = {"/flux/eventstream"}
 EXAMPLES = examples(5)
+ANSWERS_WITHIN_S = 120.0
 
 
 @pytest.mark.trio
@@ -90,6 +91,8 @@ def server(node: Any) -> Iterator[str]:
     config = hypercorn.config.Config()
     config.bind = [f"fd://{sock.fileno()}"]
     config.errorlog = None
+    # To draw the next example may take long; a connection closed meanwhile would lose its request.
+    config.keep_alive_timeout = 600.0
     started, token, stop = threading.Event(), [], trio.Event()
 
     async def serve() -> None:
@@ -142,7 +145,7 @@ def test_answers_conform_to_the_document(server: str, node: Any) -> None:
         )
         @hypothesis.given(case=operation.as_strategy())
         def conforms(case: Any) -> None:
-            case.call_and_validate(base_url=server, checks=checks, session=session)
+            case.call_and_validate(base_url=server, checks=checks, session=session, timeout=ANSWERS_WITHIN_S)
 
         conforms()
         tried.add(operation.path)
