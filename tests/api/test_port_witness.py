@@ -9,6 +9,7 @@ import trio
 
 from trionode.api.frontdoor import FrontDoor
 from trionode.api.probe import TcpProbe
+from trionode.api.routes import availability
 from trionode.config.tree import PeerSettings
 from trionode.containers.machine.listeners import PortTaken, TcpListeners
 from trionode.lifecycle.dos import Knock
@@ -20,21 +21,17 @@ from trionode.sync.witness import PortWitness, PortWord
 pytestmark = [pytest.mark.trio, pytest.mark.process]
 
 WITNESS, ASKER = "127.78.0.21", "127.78.0.22"
+PORTS = [18_101, 18_102]
+"""Of an address that is this test's alone, and none the system gives to others who ask for any port."""
 
 
 async def no_peers(_: InboundRequest) -> None:
     return None
 
 
-async def free_port() -> int:
-    (listener,) = await trio.open_tcp_listeners(0, host=ASKER)
-    port: int = listener.socket.getsockname()[1]
-    await listener.aclose()
-    return port
-
-
-async def test_listeners_are_found_and_their_absence_too(node: Any) -> None:
+async def test_listeners_are_found_and_their_absence_too(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     node.configure("network", allow_private_addresses=True)
+    monkeypatch.setattr(availability, "CHECK_TIMEOUT_S", 60.0)
     node.probe.tcp_connects = TcpProbe(WITNESS).tcp_connects
     door = FrontDoor(
         node.context.settings.api,
@@ -48,7 +45,7 @@ async def test_listeners_are_found_and_their_absence_too(node: Any) -> None:
     )
     witness = PortWitness(HttpSource(source_ip=ASKER), node.neighbour)
     stranger = PortWitness(HttpSource(source_ip=ASKER), node.person)
-    listeners, ports = TcpListeners(ASKER), [await free_port(), await free_port()]
+    listeners, ports = TcpListeners(ASKER), PORTS
 
     async def ask(who: PortWitness) -> PortWord:
         return await who.reaches_ports(
