@@ -63,7 +63,7 @@ async def ask(node: Any, path: str, **headers: str) -> Any:
     return request
 
 
-async def test_etag_and_not_modified(node: Any) -> None:
+async def test_etag_and_not_modified(node: Any, autojump_clock: Any) -> None:
     tag = (await ask(node, "/apps/locations")).headers["Etag"]
     assert tag.startswith('W/"1e-')
     for header in (tag, f'"other", {tag}', "*", tag.removeprefix("W/")):
@@ -77,7 +77,7 @@ async def test_etag_and_not_modified(node: Any) -> None:
     assert (await ask(node, "/apps/locations", **{"If-None-Match": 'W/"1e-x"'})).status == 200
 
 
-async def test_head_has_the_headers_of_get_and_no_body(node: Any) -> None:
+async def test_head_has_the_headers_of_get_and_no_body(node: Any, autojump_clock: Any) -> None:
     got, head = node.raw("GET", "/apps/locations"), node.raw("HEAD", "/apps/locations")
     await got.run()
     await head.run()
