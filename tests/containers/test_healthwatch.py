@@ -244,6 +244,23 @@ async def test_unhealthy_is_restarted_at_once_then_with_patience(
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("away_s", [1, 40, 200])
+async def test_what_went_down_with_a_slow_engine_is_back(
+    autojump_clock: MockClock, world: HostWorld, away_s: float
+) -> None:
+    async with world.process() as node:
+        await install(node, base())
+        await world.engine.stop(CORE, 5)
+        await trio.sleep(0.1)
+        assert node.host.states()[CORE] == "exited"  # heard
+        world.engine.unreachable = True
+        await trio.sleep(away_s)
+        world.engine.unreachable = False
+        await trio.sleep(9)
+        assert world.state(CORE) == "running"
+
+
+@pytest.mark.trio
 async def test_what_a_backup_holds_is_left_alone(autojump_clock: MockClock, world: HostWorld) -> None:
     async with world.process() as node:
         await install(node, base())

@@ -133,7 +133,7 @@ async def test_hanging_and_unreachable(engine: MemoryEngine, autojump_clock: tri
         assert scope.cancelled_caught
         engine.crash(NAME)
         engine.unreachable = False
-        assert await anext(events) == EngineEvent(lost=True)
+        assert await anext(events) == EngineEvent(lost=True, away_s=100.0)
         assert await state(engine) == "exited"
 
 

@@ -77,6 +77,14 @@ def test_a_stop_by_the_engine_going_down_is_the_engines() -> None:
     assert change.ending is Ending.ENGINE
 
 
+def test_so_it_is_when_the_stream_broke_off_before_the_end_was_told() -> None:
+    table = running()
+    table.apply(event("kill", 100_000, signal="15"), 0)
+    assert table.replace([row("running")], 101_500, lost_ms=101_000) == (), "it is about to end"
+    [change] = table.replace([row("exited")], 130_000, lost_ms=101_000)
+    assert change.ending is Ending.ENGINE
+
+
 def test_a_stop_long_before_the_engine_went_down_is_somebodys() -> None:
     table = running()
     for one in (event("kill", 10_000, signal="15"), event("die", 10_100), event("stop", 10_200)):

@@ -200,8 +200,8 @@ class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
     `kind`: container, network, image, volume. `action`: create, start, kill, die, oom, stop, pause, unpause,
     destroy, health_status (its result is `attributes["health"]`), connect, disconnect, pull, tag, untag,
     delete. `attributes` of a container: its labels, `name`, `image`; of a connect: `container` (its id).
-    `exit_code` comes with die. `lost`: the stream was interrupted and some may be missing; the other members
-    are empty then.
+    `exit_code` comes with die. `lost`: the stream was interrupted, `away_s` ago, and some may be missing; the
+    other members are empty then.
     """
 
     kind: str = ""
@@ -211,6 +211,7 @@ class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int = 0
     exit_code: int | None = None
     lost: bool = False
+    away_s: float = 0.0
 
 
 class Engine(Protocol):

@@ -147,7 +147,7 @@ class EngineHost:
             async for event in events:
                 if event.lost:
                     self._counters.add("containers.host.events_lost")
-                    self._lost_ms = event.at_ms or self._clock.now_ms()
+                    self._lost_ms = self._clock.now_ms() - round(event.away_s * 1000)
                     self._wanted.set()
                     continue
                 with self._app_turns.of(event.name):

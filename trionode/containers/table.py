@@ -119,8 +119,8 @@ class ContainerTable:
         for name, entry in self._entries.items():
             old = before.get(name)
             if old is not None and old.id in ("", entry.id):  # events do not tell ids
-                self._entries[name] = entry = _with_memory(entry, old, lost_ms)
-                engine_took_it = _engine_took(old, lost_ms)
+                engine_took_it = _engine_took(old, entry, lost_ms)
+                self._entries[name] = entry = _with_memory(entry, old, engine_took_it)
             else:
                 engine_took_it = False
             if engine_took_it or old is None or (old.state, old.unhealthy) != (entry.state, entry.unhealthy):
@@ -244,19 +244,18 @@ def _after(old: Entry, action: str, health: str, at_ms: int) -> Entry | None:
     return None
 
 
-def _with_memory(entry: Entry, old: Entry, lost_ms: int) -> Entry:
+def _with_memory(entry: Entry, old: Entry, engine_took_it: bool) -> Entry:
     """What a list does not tell and was known."""
     if entry.state in ALIVE and old.state not in ALIVE:
         return entry
-    asked_ms = 0 if _engine_took(old, lost_ms) else old.asked_ms
+    asked_ms = 0 if engine_took_it else old.asked_ms
     return msgspec.structs.replace(entry, started_ms=old.started_ms, asked_ms=asked_ms)
 
 
-def _engine_took(old: Entry, lost_ms: int) -> bool:
-    """Whether its end, though asked for, was part of the engine's own."""
-    return bool(
-        lost_ms and old.asked_ms and old.state not in ALIVE and old.asked_ms > lost_ms - ENGINE_STOP_MS
-    )
+def _engine_took(old: Entry, new: Entry, lost_ms: int) -> bool:
+    """Whether its end, though asked for and maybe not told any more, was part of the engine's own."""
+    asked = lost_ms and old.asked_ms and old.asked_ms > lost_ms - ENGINE_STOP_MS
+    return bool(asked) and new.state not in ALIVE
 
 
 def _difference(name: str, old: Entry | None, new: Entry, now_ms: int, *, engine_took_it: bool) -> Change:

@@ -31,7 +31,6 @@ ACTIONS = (
     *("rename", "update", "health_status", "connect", "disconnect", "pull", "tag", "untag", "delete"),
 )
 _FILTERS = msgspec.json.encode({"type": KINDS, "event": ACTIONS}).decode()
-_LOST = EngineEvent(lost=True)
 
 log = get_logger("containers.docker.events")
 
@@ -46,6 +45,7 @@ class DockerEvents:
         self._lines = Lines()
         self._queue: deque[EngineEvent] = deque()
         self._has_lost = False
+        self._lost_s = 0.0
         self._pause_s = 0.0
 
     async def open(self) -> None:
@@ -74,7 +74,7 @@ class DockerEvents:
                 await self._reconnect()
             if self._has_lost:
                 self._has_lost = False
-                return _LOST
+                return EngineEvent(lost=True, away_s=trio.current_time() - self._lost_s)
             await self._read()
 
     async def _read(self) -> None:
@@ -99,7 +99,7 @@ class DockerEvents:
         except EngineError as error:
             # Something happened that cannot be read: whoever listens has to look.
             log.warning("an event of the engine cannot be read", problem=error.message)
-            self._has_lost = True
+            self._lose()
 
     async def _reconnect(self) -> None:
         told = False
@@ -131,5 +131,9 @@ class DockerEvents:
         self._body = body
 
     def _interrupted(self) -> None:
-        self._has_lost = True
+        self._lose()
         self._pause_s = max(self._pause_s, FIRST_PAUSE_S)
+
+    def _lose(self) -> None:
+        if not self._has_lost:
+            self._has_lost, self._lost_s = True, trio.current_time()

@@ -16,7 +16,6 @@ from trionode.containers.engine import EngineEvent
 from trionode.runtime.clock import WallClock
 
 QUEUE_EVENTS = 1000
-_LOST = EngineEvent(lost=True)
 
 
 class EventStream:
@@ -27,6 +26,7 @@ class EventStream:
         self._queue: deque[EngineEvent] = deque()
         self._news = trio.Event()
         self._has_lost = hub.away
+        self._lost_ms = hub.now_ms()
 
     def __aiter__(self) -> AsyncIterator[EngineEvent]:
         return self
@@ -38,7 +38,7 @@ class EventStream:
             self._news = trio.Event()
         if self._has_lost:
             self._has_lost = False
-            return _LOST
+            return EngineEvent(lost=True, away_s=(self._hub.now_ms() - self._lost_ms) / 1000)
         return self._queue.popleft()
 
     def offer(self, event: EngineEvent) -> None:
@@ -51,7 +51,8 @@ class EventStream:
     def lose(self) -> None:
         """What was not heard yet is gone."""
         self._queue.clear()
-        self._has_lost = True
+        if not self._has_lost:
+            self._has_lost, self._lost_ms = True, self._hub.now_ms()
 
     def wake(self) -> None:
         self._news.set()
@@ -77,6 +78,10 @@ class EventHub:
             if value:
                 stream.lose()
             stream.wake()
+
+    def now_ms(self) -> int:
+        """By the clock of its machine."""
+        return self._clock.now_ms()
 
     @property
     def is_heard(self) -> bool:
