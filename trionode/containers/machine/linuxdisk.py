@@ -41,6 +41,8 @@ OnStep = Callable[[str, str], Awaitable[None]]
 OPEN = 0o777
 STACKED = 8
 """Mounts lying over one another at one place that are taken away; more is somebody at work against us."""
+LETS_GO_WITHIN_S = 1.0
+"""A loop device that cannot be detached, because the kernel is at it, is gone after this."""
 _REMEDIES = {
     "room": "remove apps or add a disk",
     "allocate": "look at the free space of the data disk",
@@ -335,8 +337,19 @@ class LinuxDisk:
     async def _delete(self, files: Iterable[str]) -> None:
         for file in files:
             for device in [device for device, backing in mounts.loops().items() if backing == file]:
-                await must(self._run, "losetup", "--detach", device)
+                await self._detach(device, file)
             await trio.to_thread.run_sync(imagefiles.unlink, file)
+
+    async def _detach(self, device: str, file: str) -> None:
+        try:
+            await must(self._run, "losetup", "--detach", device)
+        except CommandError:
+            # when its last user leaves the kernel lets go of it by itself, and may just be doing so
+            with trio.move_on_after(LETS_GO_WITHIN_S):
+                while mounts.loops().get(device) == file:  # noqa: ASYNC110 - the kernel tells nobody
+                    await trio.sleep(0.02)
+                return
+            raise
 
     async def _delete_folder(self, name: str) -> None:
         point = self._point(name)
