@@ -16,7 +16,7 @@ import trio
 from trionode.runtime.signals import EXIT_CUT_SHORT, HARD_EXIT_S, HardExit, watch_signals
 
 PROGRAM = """
-import random, sys, trio
+import os, random, sys, threading, trio
 from trionode.cli.main import _tell_exception
 from trionode.runtime import signals
 from trionode.runtime.counters import Counters
@@ -27,6 +27,7 @@ async def for_a(_):
     await a_stopped.wait()
 
 a_stopped = trio.Event()
+a_told = threading.Event()
 waits_for = {{"time": trio.sleep, "a": for_a}}
 signals.HARD_EXIT_S = {hard_exit_s}
 
@@ -45,6 +46,16 @@ class Service:
             print(self.name, "stopped", flush=True)
             if self.name == "a":
                 a_stopped.set()
+                a_told.set()
+
+class SaysReady:
+    def started(self, value=None):
+        print("ready", flush=True)
+
+def end(code):
+    # On a busy machine the loop may be later than the timer; what it has to say is waited for.
+    a_told.wait(60)
+    os._exit(code)
 
 async def main():
     grace_s = {grace_s}
@@ -53,15 +64,10 @@ async def main():
     supervisor.add(Service("b"), essential=True)
     async with trio.open_nursery() as nursery:
         watch = lambda task_status: watch_signals(
-            supervisor, grace_s=grace_s, hard_exit=HardExit(), task_status=task_status)
+            supervisor, grace_s=grace_s, hard_exit=HardExit(end), task_status=task_status)
         await nursery.start(watch)
-        nursery.start_soon(said_ready)
-        await supervisor.run()
+        await supervisor.run(task_status=SaysReady())
         nursery.cancel_scope.cancel()
-
-async def said_ready():
-    await trio.sleep(0.05)
-    print("ready", flush=True)
 
 try:
     trio.run(main)
