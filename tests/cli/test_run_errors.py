@@ -32,11 +32,9 @@ WIF = "5HueCGU8rMjxEXxiPuD5BDku4MkFqeZyd4dZ1jvhTVqvbTLvyTJ"
 HEAVY = ("trio", "quart", "hypercorn", "structlog", "rich", "asyncio", "coincurve", "pymongo")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+HOST = f"127.80.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+"""An address that no other process of the tests uses; its ports are none that the system gives to anybody."""
+PORT, DAEMON_PORT, BENCH_PORT = 18_127, 18_124, 18_224
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +52,16 @@ def options(tmp_path: Path) -> list[str]:
     """Global options of a node that could start, but for its daemons, which do not run."""
     (tmp_path / "the.key").write_text(WIF)
     (tmp_path / "the.key").chmod(0o600)
-    port, daemon, bench = free_port(), free_port(), free_port()
     settings = {
         "node.data_dir": str(tmp_path / "data"),
         "node.key_file": str(tmp_path / "the.key"),
-        "node.bind_host": "127.0.0.1",
-        "node.api_port": str(port),
-        "network.allowed_api_ports": str(port),
-        "chain.daemon_port": str(daemon),
-        "chain.bench_port": str(bench),
+        "node.bind_host": HOST,
+        "node.api_port": str(PORT),
+        "network.allowed_api_ports": str(PORT),
+        "chain.daemon_host": HOST,
+        "chain.daemon_port": str(DAEMON_PORT),
+        "chain.bench_host": HOST,
+        "chain.bench_port": str(BENCH_PORT),
         "log.format": "json",
     }
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -178,12 +177,11 @@ def test_key_of_the_daemon_conf(
 
 
 def test_busy_port(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    port = next(part for part in options if part.startswith("node.api_port=")).partition("=")[2]
     with socket.socket() as other:
-        other.bind(("127.0.0.1", int(port)))
+        other.bind((HOST, PORT))
         other.listen()
         assert call([*options, "run"]) == exitcodes.CANNOT_START
-    assert f"port {port} on 127.0.0.1 is in use" in error_line(capsys)
+    assert f"port {PORT} on {HOST} is in use" in error_line(capsys)
 
 
 def test_address_of_another_machine(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,13 +247,13 @@ def test_absent_daemons_are_told_at_once_and_the_node_starts(
     assert call([*options, "run"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["level"] for line in lines] == ["info", "warning", "warning", "info"]
-    assert "the chain daemon at 127.0.0.1:" in lines[1]["message"]
+    assert f"the chain daemon at {HOST}:{DAEMON_PORT} " in lines[1]["message"]
     assert "connection refused" in lines[1]["message"]
     assert "waits for it" in lines[1]["message"]
     assert "the benchmark daemon" in lines[2]["message"]
     assert lines[3]["message"] == "the node is running"
     assert node.settings is not None
-    assert node.settings.node.bind_host == "127.0.0.1"
+    assert node.settings.node.bind_host == HOST
 
 
 def test_daemons_that_listen_are_no_reason_to_warn(
@@ -265,7 +263,7 @@ def test_daemons_that_listen_are_no_reason_to_warn(
     with socket.socket() as daemon, socket.socket() as bench:
         ports = []
         for listener in (daemon, bench):
-            listener.bind(("127.0.0.1", 0))
+            listener.bind((HOST, 0))
             listener.listen()
             ports.append(listener.getsockname()[1])
         extra = ["--set", f"chain.daemon_port={ports[0]}", "--set", f"chain.bench_port={ports[1]}"]
