@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -319,7 +320,8 @@ def test_watching_goes_on_until_interrupted(
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(render.time, "sleep", sleep)
+    # Not `time.sleep` itself: other threads of this process may sleep meanwhile.
+    monkeypatch.setattr(render, "time", SimpleNamespace(sleep=sleep))
     assert call([command, "--watch", "--json"]) == 130
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
