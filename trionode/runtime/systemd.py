@@ -2,7 +2,8 @@
 
 The node says READY=1 when all services run, STOPPING=1 when it stops, one line of status, and WATCHDOG=1
 from its event loop, so that a loop that no longer turns is found and the node started anew. Without
-NOTIFY_SOCKET in the environment nothing is sent. Nothing here waits or fails: nobody may be listening.
+NOTIFY_SOCKET in the environment nothing is sent. Nothing here waits or fails: nobody may be listening, or
+not quickly enough; what could not be sent goes with the next lines.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class ServiceManager:
         self._watchdog_s = watchdog_s
         self._status = status
         self._told = ""
+        self._unsent: dict[str, str] = {}
+        """By their names: of each only the newest value is worth telling."""
         self._complained = False
 
     @classmethod
@@ -82,14 +85,18 @@ class ServiceManager:
         self.tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
     def tell(self, *lines: str) -> None:
-        """Send lines in one datagram; what cannot be sent at once is not sent."""
-        if self._address is None or not lines:
+        """Send lines in one datagram, and those before them that could not be sent."""
+        if self._address is None:
+            return
+        self._unsent |= {line.partition("=")[0]: line for line in lines}
+        if not self._unsent:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)
-                sender.sendto("\n".join(lines).encode(), address)
+                sender.sendto("\n".join(self._unsent.values()).encode(), address)
+            self._unsent.clear()
         except OSError as error:
             if not self._complained:
                 self._complained = True
