@@ -25,6 +25,7 @@ pytestmark = pytest.mark.process
 HOST = "127.0.0.1"
 OURS = Hello(capabilities=frozenset(CAPABILITIES), version="8.13.1", uptime_s=3, clock_offset_ms=-7)
 MESSAGES: list[str | bytes] = ["short", "x" * 127, "é" * 500, b"\x01" + bytes(200), "", "long" * 50_000]
+PATIENT = PeerSettings(handshake_timeout_s=60.0, close_timeout_s=60.0, send_timeout_s=60.0)
 OPTIONS = """
 const WebSocket = require('ws');
 const deflate = {
@@ -123,7 +124,7 @@ async def converse(link: Link, node: Node, transport: WsTransport) -> None:
 @pytest.mark.trio
 @pytest.mark.parametrize("ephemeral", [False, True])
 async def test_we_dial_an_existing_node(ws_folder: Path, ephemeral: bool) -> None:
-    transport = WsTransport(PeerSettings())
+    transport = WsTransport(PATIENT)
     async with script(ws_folder, "server.js") as node:
         port = (await node.said())[1]
         assert isinstance(port, int)
@@ -140,7 +141,7 @@ async def test_we_dial_an_existing_node(ws_folder: Path, ephemeral: bool) -> Non
 
 @pytest.mark.trio
 async def test_an_existing_node_dials_us(ws_folder: Path) -> None:
-    transport = WsTransport(PeerSettings())
+    transport = WsTransport(PATIENT)
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     async with listener:
         url = f"ws://{HOST}:{listener.socket.getsockname()[1]}/ws/flux/16127"
