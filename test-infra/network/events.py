@@ -38,6 +38,7 @@ class EventReader:
         self._events: list[Event] = []
         self._last = 0
         self._lost = 0
+        self._run = 0
         self._news = trio.Event()
         self._stream = trio.CancelScope()
 
@@ -50,6 +51,8 @@ class EventReader:
         """The node is (being) started again: its ids count from 1."""
         self._events.clear()
         self._last = 0
+        # What was on its way from the run before may still wake the reader before the cancellation does.
+        self._run += 1
         self._stream.cancel(reason="the node was restarted")
 
     async def run(self) -> None:
@@ -62,6 +65,7 @@ class EventReader:
                     await trio.sleep(RECONNECT_PAUSE_S)
 
     async def _read(self) -> None:
+        run = self._run
         headers = {"Last-Event-ID": str(self._last), "Accept": "text/event-stream"}
         path = "/flux/eventstream"
         async with self._caller.streamed(*self._address, "GET", path, headers=headers) as (status, chunks):
@@ -72,6 +76,8 @@ class EventReader:
             waiting = b""
             async for chunk in chunks:
                 *records, waiting = (waiting + chunk).split(b"\n\n")
+                if run != self._run:
+                    return
                 for record in records:
                     self._take(record.decode())
         raise Unanswered("the stream ended")

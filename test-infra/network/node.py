@@ -116,11 +116,11 @@ class Node:
                 assert self._process.runs, f"{self} has ended\n{self.log_tail()}"
                 try:
                     answer = await self._caller.ask(self.ip, API_PORT, "GET", "/flux/version", within_s=5.0)
+                    if answer.status == 200:
+                        return
                 except Unanswered:
-                    await trio.sleep(LOOK_EVERY_S)
-                    continue
-                if answer.status == 200:
-                    return
+                    pass
+                await trio.sleep(LOOK_EVERY_S)
         raise AssertionError(f"{self} did not come up within {within_s:g} s\n{self.log_tail()}")
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
@@ -273,5 +273,8 @@ class Node:
         return urlencode(session)
 
     async def links(self) -> tuple[set[str], set[str]]:
-        """The peers it dialled and the peers that dialled it."""
-        return set(await self.data("/flux/connectedpeers")), set(await self.data("/flux/incomingconnections"))
+        """The peers it dialled and the peers that dialled it, at one moment."""
+        rows = await self.data("/flux/peers")
+        ways = ("outbound", "inbound")
+        outbound, inbound = ({row["ip"] for row in rows if row["direction"] == way} for way in ways)
+        return outbound, inbound
