@@ -17,6 +17,9 @@ from trionode.sim.sealing import seal_spec
 if TYPE_CHECKING:
     from network.network import Connected
 
+NOT_YET = ("enough peers", "not yet synced", "may not send messages", "Try again later")
+"""A node says so soon after its start, and while its peers are busy: an owner tries again."""
+
 
 def web_app(name: str, **changes: Any) -> dict[str, Any]:
     """A small app of the owner, in canonical form."""
@@ -65,7 +68,7 @@ async def submit(node: Node, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def register(node: Node, spec: dict[str, Any], within_s: float = 30.0) -> str:
-    """Register an app at a node, as soon as it has the links for it; the hash that has to be paid."""
+    """Register an app at a node, as soon as that may be done there; the hash that has to be paid."""
     return await _accepted(node, "fluxappregister", spec, within_s)
 
 
@@ -77,7 +80,7 @@ async def update(node: Node, spec: dict[str, Any], within_s: float = 30.0) -> st
 async def _accepted(node: Node, kind: str, spec: dict[str, Any], within_s: float) -> str:
     answer: dict[str, Any] = {}
     with trio.move_on_after(within_s * PATIENCE):
-        while not answer or "enough peers" in str(answer["data"]):
+        while not answer or any(words in str(answer["data"]) for words in NOT_YET):
             answer = await submit(node, request_of(kind, spec))
             await trio.sleep(LOOK_EVERY_S)
     assert answer.get("status") == "success", answer
