@@ -22,6 +22,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 async def test_10_ready_by_blocks_and_back_when_unconfirmed(net: Connected) -> None:
     node = net[1]
     await node.event("messageCapability:changed", after=0, within_s=30, capable=True)
+    # Only blocks that come after the chain was read count one by one.
+    await node.event("explorer:synced", after=0, within_s=30)
     await net.chain.mine(252)
     entered = await node.enters("READY", after=0, within_s=120)
     await node.event("spawner:resumed", after=0, within_s=5)
