@@ -1,7 +1,7 @@
 """Suite 26: a message that no peer has is fetched over short links to nodes that are none.
 
-Eleven nodes and five peer stubs; only the stubs have the message. (The signed sync of a late node, the other
-half of the suite, is with suite 22.)
+Eleven nodes and five peer stubs; only the stubs have the message, and only node 1 asks strangers. (The signed
+sync of a late node, the other half of the suite, is with suite 22.)
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 SETTINGS = {
     "hash_sync.max_rounds": 1,
-    "hash_sync.ephemeral_peers": 5,
+    "hash_sync.ephemeral_peers": 0,
     "hash_sync.recheck_blocks": 2,
     "hash_sync.retry_ladder_blocks": [0, 2],
+    # Nodes that are linked to a stub would get the message by asking a single peer, and hand it on.
+    "hash_sync.min_peers": 1000,
+    # An answer that comes after the wait for it belongs to no run any more.
+    "hash_sync.settle_s": 30.0,
+    "hash_sync.response_extra_ms": 30_000,
 }
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    env = Env(nodes=11, peer_stubs=5, overrides=SETTINGS, ticker_s=1.0)
+    node_overrides = {1: {"hash_sync.ephemeral_peers": 5}}
+    env = Env(nodes=11, peer_stubs=5, overrides=SETTINGS, node_overrides=node_overrides, ticker_s=1.0)
     with Network(tmp_path_factory.mktemp("net"), env) as network:
         yield network
 
