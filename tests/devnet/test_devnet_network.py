@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,13 @@ async def asked(ip: str, path: str, within_s: float = 60.0) -> Any:
         while True:
             try:
                 return await trio.to_thread.run_sync(fetch, ip, path)
-            except TimeoutError:
-                continue
+            except (TimeoutError, ValueError):
+                await trio.sleep(0.2)  # also one that asks others itself, and got no answer in time
+
+
+async def expiries(witness: str, ip: str) -> set[str]:
+    """When the apps of a node end at another one."""
+    return {row["expireAt"] for row in await asked(witness, "/apps/locations") if row["ip"] == ip}
 
 
 @pytest.mark.trio
@@ -62,10 +68,12 @@ async def test_four_nodes_agree_and_forget_a_killed_one_at_its_expiry(tmp_path: 
         def link_is_dropped(views: list[NodeView]) -> bool:
             return all(view.outbound + view.inbound == 2 for view in views if view.place is not victim)
 
+        (known,) = await expiries(witness.ip, victim.ip)
         await views_until(network, link_is_dropped, 120)
-        rows = await asked(witness.ip, "/apps/locations")
-        expiries = {row["expireAt"] for row in rows if row["ip"] == victim.ip}
-        assert len(expiries) == 1, "a killed node is listed until its expiry, with all its apps"
+        listed = await expiries(witness.ip, victim.ip)
+        # On a machine that stood still meanwhile its time may be over.
+        is_over = datetime.now(UTC) >= datetime.fromisoformat(known)
+        assert len(listed) == 1 or is_over, "a killed node is listed until its expiry, with all its apps"
 
         def victim_is_gone(views: list[NodeView]) -> bool:
             return all(
@@ -134,7 +142,10 @@ async def _ask_everything(folder: Path) -> None:
 
         status = json.loads(await ask("status", "--json"))
         assert status["chain"]["canSend"] is True
-        assert len(json.loads(await ask("peers", "--json"))) == 2
+        with trio.fail_after(60):
+            # One that was too busy to answer pings is back soon.
+            while len(json.loads(await ask("peers", "--json"))) != 2:
+                pass
         assert "shop" in await ask("apps")
         assert network.layout.nodes[1].ip in await ask("explain", "shop")
         assert "peers:added" in await ask("events")

@@ -27,9 +27,9 @@ async def test_04_a_confirmed_node_says_so_and_looks_for_peers(net: Connected) -
 @pytest.mark.trio
 async def test_04_losing_confirmation_closes_every_link(net: Connected) -> None:
     first, second = net[1], net[2]
-    await first.until(
-        "/trionode/status", lambda status: status["peers"]["outbound"] + status["peers"]["inbound"], 20
-    )
+    # A link is one only when both count it: the other side may be about to refuse it.
+    for node in (second, first):
+        await node.until("/trionode/status", lambda s: s["peers"]["outbound"] + s["peers"]["inbound"], 20)
     mark, other_mark = await first.mark(), await second.mark()
     await net.chain.unconfirm(first.ip)
     lost = await first.event("confirmation:changed", after=mark, within_s=20, confirmed=False)

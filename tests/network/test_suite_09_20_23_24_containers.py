@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -105,7 +106,7 @@ async def test_20_an_encrypted_app_is_installed_and_stays_encrypted_at_rest(net:
 
 
 @pytest.mark.trio
-async def test_the_commands_of_the_operator_agree_with_docker(net: Connected) -> None:
+async def test_the_commands_of_the_operator_agree_with_docker(net: Connected, network: Network) -> None:
     host = net.host
     assert net.engine.ps() == dict.fromkeys(CONTAINERS.values(), "running")
     listed = json.loads(await net.command(host, "containers", "ls", "--json"))
@@ -127,7 +128,11 @@ async def test_the_commands_of_the_operator_agree_with_docker(net: Connected) ->
     with trio.fail_after(60):
         while "a line of the shop" not in await net.command(host, *words, signed=True):
             pass
-    doctor = json.loads(await net.command(host, "doctor", "--json"))
+    doctor: dict[str, Any] = {}
+    with trio.move_on_after(240):
+        # Whatever a busy machine does not answer in time counts as a failure.
+        while not doctor.get("healthy"):
+            doctor = json.loads((await network.ended_command(host, "doctor", "--json"))[1])
     assert doctor["healthy"], doctor
 
 

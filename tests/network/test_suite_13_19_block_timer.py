@@ -60,6 +60,8 @@ def test_13_resyncing_without_peers_to_ask_ends_with_the_blocks(tmp_path: Path) 
         await net.chain.mine(WAIVED_AFTER)
         await node.in_phase("READY", 60)
         assert not await node.seen("ephemeralSync:requested", after=0)
+        # Too few are they only after they were enough.
+        await node.event("peers:thresholdReached", after=0, within_s=60)
         mark = await node.mark()
         for other in net.others(node):
             other.cut()
