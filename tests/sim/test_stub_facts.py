@@ -47,7 +47,9 @@ async def test_a_node_follows_its_daemons_over_http() -> None:
             facts = ChainFacts(settings, daemon, bench, bus, Counters(), public_key=KEY)
             await nursery.start(facts.run)
             with trio.fail_after(90):
+                # Three polls, which do not wait for each other.
                 await facts.can_send_gate.wait()
+                await facts.daemon_ready_gate.wait()
             assert (facts.own_address, facts.height, len(facts.nodes)) == (ME, chain.height, 2)
 
             chain.behave(ME, Mode.DOWN)
