@@ -32,6 +32,9 @@ DISK_FULL = {"ok": 0.0, "code": 14031, "codeName": "OutOfDiskSpace", "errmsg": "
 SESSION_CALLS = frozenset({"hello", "ismaster", "ping", "endSessions", "buildInfo", "startSession"})
 """Commands of drivers among themselves, which are no step of a store."""
 
+ANSWERS_WITHIN_S = 300.0
+"""Longer than any call takes on the busiest machine."""
+
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
 _MORE_TO_COME = 2
@@ -74,35 +77,35 @@ class FaultProxy:
         self._target = target
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
+        """The one whose connections are let through."""
         self._flowing = threading.Event()
         self._flowing.set()
         self._ended = threading.Event()
-        # While it is down nobody else may get its port, so each process has an address of its own.
+        # Each process has an address of its own; a socket holds the port, so that nobody gets it meanwhile.
         pid = os.getpid()
-        self.host, self.port = f"127.7.{1 + pid // 250 % 250}.{1 + pid % 250}", 0
+        self.host = f"127.7.{1 + pid // 250 % 250}.{1 + pid % 250}"
+        self._place = bound(self.host)
+        self.port: int = self._place.getsockname()[1]
         self.up()
 
     # What tests do to the network
 
     def up(self) -> None:
         """Listen, on the same port as before."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self.host, self.port))
+        listener = bound(self.host, self.port)
         listener.listen(64)
-        self.port = listener.getsockname()[1]
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        self._start(self._accept, listener)
 
     def down(self) -> None:
         """Cut every connection and refuse new ones."""
-        listener, self._listener = self._listener, None
+        with self._lock:
+            listener, self._listener = self._listener, None
         if listener is not None:
-            # Wakes the thread that waits in accept; closing alone does not.
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+            # From here on it refuses; the thread that waits in accept wakes, and closes it.
+            _end(listener)
         self.cut()
 
     @property
@@ -112,9 +115,8 @@ class FaultProxy:
     def cut(self) -> None:
         """Cut every connection; new ones are let in."""
         with self._lock:
-            victims = list(self._open)
-        for victim in victims:
-            _close(victim)
+            for victim in self._open:
+                _end(victim)
 
     def stall(self) -> None:
         """Nothing goes through any more, and nothing is closed."""
@@ -124,8 +126,17 @@ class FaultProxy:
         """End `stall`."""
         self._flowing.set()
 
-    def spoil(self, fault: Fault, *, name: str | None = None, nth: int = 1, times: int = 1) -> None:
-        """Let `fault` hit the `nth` call from now (of that `name`), and those after it, `times` in all.
+    def spoil(
+        self,
+        fault: Fault,
+        *,
+        name: str | None = None,
+        nth: int = 1,
+        times: int = 1,
+        after: Fault | None = None,
+    ) -> None:
+        """Let `fault` hit the `nth` call from now (of that `name`), and those after it, `times` in all; then
+        `after` all that follow.
 
         Silent calls that come first are of the time before: nobody waited for them. `steps` counts the rest.
         """
@@ -139,7 +150,9 @@ class FaultProxy:
                 if self.steps == 0 and call.is_silent:
                     return None
                 self.steps += 1
-                return fault if nth <= self.steps < nth + times else None
+                if self.steps < nth:
+                    return None
+                return fault if self.steps < nth + times else after
 
         self.judge = judge
 
@@ -151,27 +164,55 @@ class FaultProxy:
         self._ended.set()
         self._flowing.set()
         self.down()
+        for thread in self._threads:
+            thread.join(ANSWERS_WITHIN_S)
+        self._place.close()
 
     # Inside
 
+    def _start(self, work: Callable[..., None], *args: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(self._target, 10)
-            except OSError:
+        with listener:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    if self._listener is not listener:
+                        return
+                    self._ended.wait(0.05)
+                    continue
+                try:
+                    server = socket.create_connection(self._target, ANSWERS_WITHIN_S)
+                except OSError:
+                    client.close()
+                    continue
+                for end in (client, server):
+                    end.settimeout(None)
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with self._lock:
+                    if self._listener is listener:
+                        self._open |= {client, server}
+                        self._start(self._pass_on, client, server)
+                        continue
+                # It went down meanwhile: nobody gets through who was about to.
                 client.close()
-                continue
-            for end in (client, server):
-                end.settimeout(None)
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._lock:
-                self._open |= {client, server}
-            for pump in (self._requests, self._answers):
-                threading.Thread(target=self._run, args=(pump, client, server), daemon=True).start()
+                server.close()
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        """Both ways, until one of them ends."""
+        answers = threading.Thread(target=self._run, args=(self._answers, client, server), daemon=True)
+        answers.start()
+        self._run(self._requests, client, server)
+        answers.join()
+        # Not before: the number of a closed socket may be that of a new one, which the other way would read.
+        with self._lock:
+            self._open -= {client, server}
+        client.close()
+        server.close()
 
     def _run(
         self,
@@ -181,10 +222,8 @@ class FaultProxy:
     ) -> None:
         with suppress(OSError, EOFError):
             pump(client, server)
-        _close(client)
-        _close(server)
-        with self._lock:
-            self._open -= {client, server}
+        _end(client)
+        _end(server)
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         while True:
@@ -210,7 +249,7 @@ class FaultProxy:
 
     def _carry_out(self, frame: bytes) -> None:
         """Have the server do it, on a connection of its own, and keep its answer back."""
-        with socket.create_connection(self._target, 10) as aside:
+        with socket.create_connection(self._target, ANSWERS_WITHIN_S) as aside:
             aside.sendall(frame)
             if not _is_silent(frame):
                 _read_frame(aside)
@@ -261,10 +300,23 @@ def _answer_to(frame: bytes, document: dict[str, Any]) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), 0, request, _OP_MSG) + body
 
 
-def _close(stream: socket.socket) -> None:
+def bound(host: str, port: int = 0) -> socket.socket:
+    """A socket at that address, or at a free port. Until it is closed nobody else gets that port, but who is
+    told to listen just there."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _end(stream: socket.socket) -> None:
+    """Whoever reads or writes it stops; the number of the socket is not given to another one yet."""
     with suppress(OSError):
         stream.shutdown(socket.SHUT_RDWR)
-    stream.close()
 
 
 @contextmanager

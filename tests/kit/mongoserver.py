@@ -20,12 +20,14 @@ from typing import Any
 
 import msgspec
 import pymongo
-from pymongo.errors import PyMongoError
+from faultproxy import bound
+from pymongo.errors import OperationFailure, PyMongoError
 
 REAL_SERVER = "TRIONODE_TEST_MONGO"
 START_WITHIN_S = 120.0
 STOP_WITHIN_S = 60.0
-TRIES = 5
+DROPPED_WITHIN_S = 120.0
+WRITE_CONFLICT = 112
 OPTIONS = "directConnection=true&heartbeatFrequencyMS=500"
 """SecantusDB says nothing of a new primary by itself, so a client has to look often."""
 
@@ -60,10 +62,18 @@ class Databases(msgspec.Struct, frozen=True):
         return self.server.url
 
     def drop(self) -> None:
+        """Also when a client that vanished has left a transaction: SecantusDB refuses while there is one."""
+        deadline = time.monotonic() + DROPPED_WITHIN_S
         with self.server.client() as client:
             for name in client.list_database_names():
-                if name.startswith(self.prefix):
-                    client.drop_database(name)
+                while name.startswith(self.prefix):
+                    try:
+                        client.drop_database(name)
+                        break
+                    except OperationFailure as error:
+                        if error.code != WRITE_CONFLICT or time.monotonic() > deadline:
+                            raise
+                    client.admin.command("killAllSessions", [])
 
 
 def program() -> str | None:
@@ -108,34 +118,33 @@ def running_server(
 
 
 def _started(command: list[str], host: str, port: int | None) -> tuple[subprocess.Popen[bytes], int]:
-    """A server that listens, and its port. A free port may be somebody else's a moment later."""
-    for chosen in [free_port(host) for _ in range(TRIES)] if port is None else [port]:
+    """A server that listens, and its port, which is held for it until it does."""
+    with bound(host, port or 0) as place:
+        chosen: int = place.getsockname()[1]
         # Its working folder must not hold a configuration file of the developer.
         process = subprocess.Popen(
             [*command, "--port", str(chosen)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
         )
         try:
-            if _opens(process, host, chosen):
-                return process, chosen
+            _opens(process, host, chosen)
         except BaseException:
             process.kill()
             process.wait()
             raise
-    raise AssertionError("SecantusDB ended by itself")
+    return process, chosen
 
 
-def _opens(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
-    """Whether it comes to listen; False when it ended."""
+def _opens(process: subprocess.Popen[bytes], host: str, port: int) -> None:
+    """Wait until it listens."""
     deadline = time.monotonic() + START_WITHIN_S
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            return False
+        assert process.poll() is None, "SecantusDB ended by itself"
         try:
             socket.create_connection((host, port), 10).close()
         except OSError:
             time.sleep(0.05)
         else:
-            return True
+            return
     raise AssertionError(f"SecantusDB did not open {host}:{port} within {START_WITHIN_S:.0f} s")
 
 
