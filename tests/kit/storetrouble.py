@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 from faultproxy import DISK_FULL, Call, Fault, FaultProxy, fault_proxy
-from mongorows import impatience_s, quick
+from mongohaste import without_a_server
+from mongorows import quick
 from mongoserver import Databases
 
 from trionode.config.tree import StoreSettings
@@ -98,7 +99,7 @@ async def _sqlite(kind: str, folder: Path, retry_s: float) -> AsyncIterator[Trou
                 assert file._writer is not None
                 if kind == "sqlite locked":
                     # What a forgotten transaction in another program does.
-                    locks.append(sqlite3.connect(file.path, isolation_level=None, timeout=10))
+                    locks.append(sqlite3.connect(file.path, isolation_level=None, timeout=60))
                     locks[-1].execute("BEGIN IMMEDIATE")
                 elif kind == "sqlite full":
                     file._writer = cast("sqlite3.Connection", FullDisk(file._writer))
@@ -126,12 +127,8 @@ async def _sqlite(kind: str, folder: Path, retry_s: float) -> AsyncIterator[Trou
 @asynccontextmanager
 async def _mongo(kind: str, databases: Databases, door: FaultProxy, retry_s: float) -> AsyncIterator[Trouble]:
     url = databases.server.url_at(door.host, door.port)
-    # A server that is down is given up as soon as this machine, as busy as it is, allows to say so.
-    call_s = await impatience_s(databases)
-    settings = quick(
-        url, databases.prefix, mongo_retry_s=retry_s, mongo_call_s=call_s, mongo_connect_s=call_s
-    )
-    async with open_mongo(settings) as server:
+    haste = ExitStack()
+    async with open_mongo(quick(url, databases.prefix, mongo_retry_s=retry_s)) as server:
         server.has_transactions = server.has_transactions and not kind.startswith("mongo-journal")
         events, registry = MongoStore(server), MongoRegistryStore(server)
         await events.open()
@@ -142,12 +139,14 @@ async def _mongo(kind: str, databases: Databases, door: FaultProxy, retry_s: flo
 
         def begin() -> None:
             if kind.endswith("down"):
+                haste.enter_context(without_a_server(server))
                 door.down()
             else:
                 door.judge = judge
 
         def end() -> None:
             door.judge = None
+            haste.close()
             if door.is_down:
                 door.up()
 

@@ -13,6 +13,7 @@ import faultproxy
 import pytest
 import trio
 from faultproxy import FaultProxy
+from mongohaste import without_answers
 from mongorows import impatience_s
 from mongoserver import Databases
 from rig import Rig, running_log
@@ -26,6 +27,8 @@ from trionode.store.mongo.events import MongoStore
 pytestmark = [pytest.mark.trio, pytest.mark.process]
 
 LEAST_SCALE = 0.05
+PATIENT = 3.0
+"""For a test in which no time is measured."""
 SLOW_S = 5.0
 DEFAULTS = StoreSettings()
 
@@ -44,7 +47,7 @@ def proxy(mongo: Databases) -> Iterator[FaultProxy]:
 
 @asynccontextmanager
 async def log_on(mongo: Databases, proxy: FaultProxy, scale: float) -> AsyncIterator[tuple[Rig, MongoServer]]:
-    shortened = StoreSettings(
+    settings = StoreSettings(
         url=mongo.server.url_at(proxy.host, proxy.port),
         mongo_prefix=mongo.prefix,
         mongo_call_s=DEFAULTS.mongo_call_s * scale,
@@ -52,7 +55,7 @@ async def log_on(mongo: Databases, proxy: FaultProxy, scale: float) -> AsyncIter
         mongo_retry_s=DEFAULTS.mongo_retry_s * scale,
     )
     counters = Counters()
-    async with open_mongo(shortened, counters) as server:
+    async with open_mongo(settings, counters) as server:
         store = MongoStore(server)
         await store.open()
         async with running_log(store) as rig:
@@ -107,7 +110,7 @@ async def test_five_seconds_per_call(
             with trio.fail_after(250):
                 await send(rig, range(2, 10), acknowledged)
             nursery.cancel_scope.cancel()
-        assert ticks > 20, "the node goes on with other work"
+        assert ticks > 5, "the node goes on with other work"
         assert len(acknowledged) == 10
         assert server.is_connected, "slow is not lost"
         proxy.delay_s = 0.0
@@ -116,10 +119,10 @@ async def test_five_seconds_per_call(
 
 @pytest.mark.parametrize("loss", ["cut", "stalled"])
 async def test_lost_and_regained_while_messages_come(
-    mongo: Databases, proxy: FaultProxy, scale: float, monkeypatch: pytest.MonkeyPatch, loss: str
+    mongo: Databases, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     acknowledged: list[str] = []
-    async with log_on(mongo, proxy, scale) as (rig, server):
+    async with log_on(mongo, proxy, PATIENT) as (rig, server):
         in_the_future(rig, monkeypatch)
         await send(rig, range(3), acknowledged)
         seen: list[bool] = []
@@ -135,11 +138,12 @@ async def test_lost_and_regained_while_messages_come(
         else:
             proxy.stall()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send, rig, range(3, 13), acknowledged)
-            with trio.fail_after(250):
-                await lost.wait()
-            assert not server.is_connected
-            assert len(acknowledged) == 3, "nothing is acknowledged that is not stored"
+            with without_answers(server):
+                nursery.start_soon(send, rig, range(3, 13), acknowledged)
+                with trio.fail_after(250):
+                    await lost.wait()
+                assert not server.is_connected
+                assert len(acknowledged) == 3, "nothing is acknowledged that is not stored"
             if loss == "cut":
                 proxy.up()
             else:

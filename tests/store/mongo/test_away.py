@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from faultproxy import DISK_FULL, NOT_PRIMARY, Fault, FaultProxy, fault_proxy
-from mongorows import impatience_s, location, put, quick, running
+from mongohaste import without_answers
+from mongorows import location, put, quick, running
 from mongoserver import Databases
 
 from trionode.appstate.changes import Change, PutLocation
@@ -49,16 +50,16 @@ async def opened(
 
 
 async def test_a_step_down_that_lasts_is_told(mongo: Databases, proxy: FaultProxy, way: str) -> None:
-    call_s = await impatience_s(mongo)
-    async with opened(mongo, proxy, way, mongo_call_s=call_s, mongo_retry_s=600.0) as (server, store):
+    async with opened(mongo, proxy, way, mongo_retry_s=600.0) as (server, store):
         await store.commit(FIRST)
         lost = trio.Event()
         server.watch(lambda is_connected: None if is_connected else lost.set())
         proxy.spoil(Fault(answer=NOT_PRIMARY), nth=1, times=FOREVER)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.commit, SECOND)
-            await lost.wait()
-            assert "cannot write" in server.document()["problem"]
+            with without_answers(server):
+                nursery.start_soon(store.commit, SECOND)
+                await lost.wait()
+                assert "cannot write" in server.document()["problem"]
             proxy.judge = None
         assert server.is_connected
         assert await store.counts() == AFTER

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import pytest
 import trio
 import trio.testing
-from faultproxy import NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
-from mongorows import AT_MS, impatience_s, location, put, quick, running, signed_copy
+from faultproxy import DISK_FULL, NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
+from mongohaste import without_a_server
+from mongorows import AT_MS, location, put, quick, running, signed_copy
 from mongoserver import Databases, TestServer
 
 from trionode.appstate.changes import Change, DeleteEvent, PutCopy, PutLocation
@@ -29,7 +30,6 @@ from trionode.store.mongo.events import MongoStore
 
 T = TypeVar("T")
 WAYS = ["transaction", "journal"]
-FOREVER = 1_000_000
 STEPS = range(1, 11)
 PATIENT = {"mongo_call_s": 60.0, "mongo_retry_s": 60.0}
 
@@ -132,19 +132,17 @@ async def at_every_step(mongo: Databases, work: Callable[[FaultProxy, int, str],
 async def test_death_at_any_step_leaves_all_or_nothing(mongo: Databases, way: str, cut: When) -> None:
     before, after = outcomes()
     seen: dict[int, list[Row]] = {}
-    # Ten steps at once take longer than one.
-    call_s = 2 * await impatience_s(mongo, 0.3)
 
     async def die(proxy: FaultProxy, step: int, part: str) -> bool:
         acknowledged = False
         async with opened(mongo, way, part=part) as (_, store):
             await store.commit(first())
         url = mongo.server.url_at(proxy.host, proxy.port)
-        # The driver tries again for as long as a call may take, so that is short here.
-        async with open_mongo(quick(url, f"{mongo.prefix}{part}", mongo_call_s=call_s)) as server:
+        async with open_mongo(quick(url, f"{mongo.prefix}{part}")) as server:
             server.has_transactions = server.has_transactions and way == "transaction"
-            # From this step on nothing gets through, as if the process had died.
-            proxy.spoil(Fault(cut=cut), nth=step, times=FOREVER)
+            # From this step on nothing gets through, as if the process had died. The driver would try again
+            # for as long as a call may take, but not what it is refused.
+            proxy.spoil(Fault(cut=cut), nth=step, after=Fault(answer=DISK_FULL))
             with suppress(StoreError):
                 await MongoStore(server).commit(second())
                 acknowledged = True
@@ -198,11 +196,7 @@ async def test_a_step_down_costs_only_time(mongo: Databases, proxy: FaultProxy, 
 @pytest.mark.process
 async def test_loss_and_return_are_told(mongo: Databases, proxy: FaultProxy) -> None:
     counters, bus = Counters(), EventBus()
-    call_s = await impatience_s(mongo)
-    async with opened(mongo, "transaction", proxy, mongo_call_s=call_s, mongo_retry_s=120.0) as (
-        server,
-        store,
-    ):
+    async with opened(mongo, "transaction", proxy, mongo_retry_s=120.0) as (server, store):
         server.report_to(counters, bus)
         told: list[bool] = []
         changed = trio.Event()
@@ -216,12 +210,13 @@ async def test_loss_and_return_are_told(mongo: Databases, proxy: FaultProxy) -> 
         assert server.document()["connected"]
         proxy.down()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.commit, second())
-            await changed.wait()
-            found = server.document()
-            assert not found["connected"]
-            assert found["lostForS"] >= 0
-            assert "cannot write" in found["problem"]
+            with without_a_server(server):
+                nursery.start_soon(store.commit, second())
+                await changed.wait()
+                found = server.document()
+                assert not found["connected"]
+                assert found["lostForS"] >= 0
+                assert "cannot write" in found["problem"]
             proxy.up()
         assert told == [False, True]
         assert server.document()["problem"] is None
@@ -234,15 +229,15 @@ async def test_loss_and_return_are_told(mongo: Databases, proxy: FaultProxy) -> 
 @pytest.mark.trio
 @pytest.mark.process
 async def test_a_lost_server_is_an_error_after_a_while(mongo: Databases, proxy: FaultProxy) -> None:
-    call_s = await impatience_s(mongo)
-    async with opened(mongo, "journal", proxy, mongo_call_s=call_s, mongo_retry_s=0.2) as (server, store):
+    async with opened(mongo, "journal", proxy, mongo_retry_s=0.2) as (server, store):
         await store.commit(first())
         proxy.down()
-        with pytest.raises(StoreError) as caught:
-            await store.commit(second())
-        assert "store.url" in caught.value.remedy
-        with pytest.raises(StoreError):
-            await store.events_for()
+        with without_a_server(server):
+            with pytest.raises(StoreError) as caught:
+                await store.commit(second())
+            assert "store.url" in caught.value.remedy
+            with pytest.raises(StoreError):
+                await store.events_for()
         proxy.up()
         await patiently(lambda: store.commit(second()))
         assert (await store.counts())["events"] == 2
@@ -266,9 +261,9 @@ async def test_a_store_whose_server_is_away_is_closed_all_the_same(
 @pytest.mark.trio
 @pytest.mark.process
 async def test_counting_after_a_commit_that_was_cut_short(mongo: Databases, proxy: FaultProxy) -> None:
-    async with opened(mongo, "journal", proxy, mongo_call_s=await impatience_s(mongo)) as (_, store):
+    async with opened(mongo, "journal", proxy) as (_, store):
         await store.commit(first())
-        proxy.spoil(Fault(cut="before"), nth=2, times=FOREVER)
+        proxy.spoil(Fault(cut="before"), nth=2, after=Fault(answer=DISK_FULL))
         with pytest.raises(StoreError):
             await store.commit(second())
         proxy.judge = None
@@ -326,15 +321,24 @@ async def test_closing_waits_for_what_runs_and_stops_the_rest(
             except StoreError:
                 ends.append("refused")
 
-        proxy.delay_s = 0.1
         begun = threading.Event()
-        proxy.spoil(Fault(then=begun.set, cut="before"), nth=1)
+
+        def begin() -> None:
+            # Nothing comes to its end before the closing has begun.
+            proxy.stall()
+            begun.set()
+
+        proxy.spoil(Fault(then=begin, cut="before"), nth=1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commit, second())
             await trio.to_thread.run_sync(begun.wait)
             nursery.start_soon(commit, [put(running("8.8.8.8"))])
             await trio.testing.wait_all_tasks_blocked()
-            await server.aclose()
+            async with trio.open_nursery() as closing:
+                closing.start_soon(server.aclose)
+                await trio.testing.wait_all_tasks_blocked()
+                proxy.delay_s = 0.1
+                proxy.flow()
             closed_at = proxy.count()
         proxy.delay_s = 0.0
         assert proxy.count() == closed_at, "a thread wrote after the store was closed"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import trio
 from faultproxy import FaultProxy, fault_proxy
-from mongorows import AT_MS, impatience_s, quick
+from mongohaste import without_a_server
+from mongorows import AT_MS, quick
 from mongoserver import Databases
 from rig import running_log
 
@@ -35,12 +36,7 @@ def proxy(mongo: Databases) -> Iterator[FaultProxy]:
 async def test_messages_of_an_outage_are_told_when_they_are_stored(
     mongo: Databases, proxy: FaultProxy
 ) -> None:
-    settings = quick(
-        mongo.server.url_at(proxy.host, proxy.port),
-        mongo.prefix,
-        mongo_call_s=await impatience_s(mongo),
-        mongo_retry_s=120.0,
-    )
+    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_retry_s=120.0)
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()
@@ -50,12 +46,13 @@ async def test_messages_of_an_outage_are_told_when_they_are_stored(
             await rig.log.ingest(rig.running("AppA"))
             proxy.down()
             async with trio.open_nursery() as nursery:
-                for number in range(3):
-                    nursery.start_soon(rig.log.ingest, rig.running("AppB", ip=f"2.2.2.{number}"))
-                await lost.wait()
-                # Known here, but nothing is passed on that a crash could lose.
-                assert "AppB@2.2.2.0" in rig.places()
-                assert rig.told() == ["network:apprunning"]
+                with without_a_server(server):
+                    for number in range(3):
+                        nursery.start_soon(rig.log.ingest, rig.running("AppB", ip=f"2.2.2.{number}"))
+                    await lost.wait()
+                    # Known here, but nothing is passed on that a crash could lose.
+                    assert "AppB@2.2.2.0" in rig.places()
+                    assert rig.told() == ["network:apprunning"]
                 proxy.up()
             assert len(rig.told()) == 4
             rows = [row async for row in store.load() if isinstance(row, EventRow)]
@@ -65,12 +62,7 @@ async def test_messages_of_an_outage_are_told_when_they_are_stored(
 async def test_a_log_that_gave_up_starts_again_from_what_is_stored(
     mongo: Databases, proxy: FaultProxy
 ) -> None:
-    settings = quick(
-        mongo.server.url_at(proxy.host, proxy.port),
-        mongo.prefix,
-        mongo_call_s=await impatience_s(mongo),
-        mongo_retry_s=0.3,
-    )
+    settings = quick(mongo.server.url_at(proxy.host, proxy.port), mongo.prefix, mongo_retry_s=0.3)
     async with open_mongo(settings) as server:
         store = MongoStore(server)
         await store.open()
@@ -78,7 +70,7 @@ async def test_a_log_that_gave_up_starts_again_from_what_is_stored(
             async with running_log(store) as rig:
                 await rig.log.ingest(rig.running("AppA"))
                 proxy.down()
-                with pytest.raises(StoreError):
+                with without_a_server(server), pytest.raises(StoreError):
                     await rig.log.ingest(rig.running("AppB", ip="2.2.2.2"))
         assert not server.is_connected
         proxy.up()
