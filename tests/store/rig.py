@@ -16,6 +16,7 @@ from trionode.runtime.counters import Counters
 from trionode.store.eventlog import EventLog
 from trionode.store.memory import MemoryStore
 from trionode.store.port import Store
+from trionode.store.sqlite_file import SqliteFile
 from trionode.wire.envelope import Envelope
 from trionode.wire.jsjson import stringify
 
@@ -74,6 +75,13 @@ class Rig:
 
     def places(self) -> list[str]:
         return sorted(f"{row.name}@{row.ip}" for row in self.log.locations())
+
+
+def wait_longer(file: SqliteFile) -> None:
+    """For a lock, a hundred times as long as it does: what holds it a moment may stand still for a while."""
+    assert file._writer is not None
+    (wait_ms,) = file._writer.execute("PRAGMA busy_timeout").fetchone()
+    file._writer.execute(f"PRAGMA busy_timeout = {100 * wait_ms}")
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ def test_killed_in_the_middle_and_started_again(
             proxy.spoil(kill, name="insert", nth=2 if deaths == 0 else 1)
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             pids.put(child.pid)
-            if child.wait(120) == exitcodes.OK:
+            if child.wait(600) == exitcodes.OK:
                 break
             deaths += 1
             assert child.returncode == -signal.SIGKILL

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from rig import wait_longer
 
 from trionode.config.tree import NodeSettings
 from trionode.errors import StoreAway, StoreError
@@ -120,6 +121,7 @@ async def test_a_lock_is_waited_for_a_moment_but_not_beyond_the_grace_of_a_stop(
         ((wait_ms,),) = store._writer.execute("PRAGMA busy_timeout").fetchall()
         # The commit under way when the stop comes, and the last one of the event log.
         assert 0.2 < 2 * wait_ms / 1000 < NodeSettings().shutdown_grace_s
+        wait_longer(store)
         with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             async with trio.open_nursery() as nursery:

@@ -100,5 +100,10 @@ async def test_tls(tmp_path: Path) -> None:
     with running_server(*files) as (server, _):
         place = f"mongodb://{server.host}:{server.port}/?{OPTIONS}&tls=true"
         assert await count(f"{place}&tlsCAFile={certificate}") == 1
-        with pytest.raises(StoreError, match=r"(?i)certificate"):
-            await count(place, 0.5)
+        told = ""
+        for limit_s in (0.5, 5.0, 60.0):  # the driver may need some time for its first try
+            if "certificate" not in told:
+                with pytest.raises(StoreError) as caught:
+                    await count(place, limit_s)
+                told = str(caught.value).lower()
+        assert "certificate" in told

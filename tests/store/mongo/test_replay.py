@@ -29,7 +29,7 @@ from mongoserver import Databases
 
 from trionode.appstate.changes import DeleteEvent, DeleteLocation, PutLocation
 from trionode.registry.rows import CurrentSpec
-from trionode.store.mongo import journal
+from trionode.store.mongo import connection, journal
 from trionode.store.mongo.connection import open_mongo
 from trionode.store.mongo.events_plan import plan as events_plan
 from trionode.store.mongo.journal import Journal
@@ -205,7 +205,10 @@ async def test_a_commit_whose_journal_lingers_is_not_carried_out_over_later_ones
         assert set(await stores.rows()) == {"1.1.1.1"}
 
 
-async def test_a_lingering_journal_is_replaced_or_emptied(lone: Databases, lone_door: FaultProxy) -> None:
+async def test_a_lingering_journal_is_replaced_or_emptied(
+    lone: Databases, lone_door: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_SETTLE_S", 60.0)
     async with opened(lone, lone_door) as stores:
         lone_door.judge = losing_the_end
         await stores.events.commit(commit_of_the_log())
