@@ -30,7 +30,7 @@ while True:
 CONNECT = """
 import socket, sys
 try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3).close()
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60).close()
     print("reached")
 except OSError as error:
     print("refused" if isinstance(error, ConnectionRefusedError) else "silence")
@@ -182,7 +182,7 @@ class Net:
         return await SystemRun()("ip", "netns", "exec", self.names["host"], *words, given=given)
 
     def rules(self) -> list[str]:
-        return self.inside("host", "iptables", "-S").splitlines()
+        return self.inside("host", "iptables", "-w", "-S").splitlines()
 
     def _wire(self, role: str, address: str, gateway: str) -> None:
         name, host = self.names[role], self.names["host"]
@@ -222,8 +222,8 @@ async def test_an_app_reaches_the_world_and_its_network_but_no_private_one(
     net: Net, tmp_path: Path, has_engine: bool
 ) -> None:
     if has_engine:
-        net.inside("host", "iptables", "-N", "DOCKER-USER")
-        net.inside("host", "iptables", "-A", "FORWARD", "-j", "DOCKER-USER")
+        net.inside("host", "iptables", "-w", "-N", "DOCKER-USER")
+        net.inside("host", "iptables", "-w", "-A", "FORWARD", "-j", "DOCKER-USER")
     before = net.rules()
     firewall = LinuxFirewall(run=net.run, resolvers=[resolver(tmp_path)])
     assert net.tries("app", "192.168.77.2") == "reached"
@@ -258,8 +258,8 @@ async def test_the_rules_move_to_the_engine_when_it_comes(net: Net, tmp_path: Pa
     firewall = LinuxFirewall(run=net.run, resolvers=[resolver(tmp_path)])
     await firewall.guard_private(["br-app"])
     assert f"-A FORWARD -j {CHAIN}" in net.rules()
-    net.inside("host", "iptables", "-N", "DOCKER-USER")
-    net.inside("host", "iptables", "-I", "FORWARD", "-j", "DOCKER-USER")
+    net.inside("host", "iptables", "-w", "-N", "DOCKER-USER")
+    net.inside("host", "iptables", "-w", "-I", "FORWARD", "-j", "DOCKER-USER")
     await firewall.guard_private(["br-app"])
     assert f"-A DOCKER-USER -j {CHAIN}" in net.rules()
     assert f"-A FORWARD -j {CHAIN}" not in net.rules()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from engineworld import APP, KEEPER, NETWORK, World, options
 
 from trionode.containers.engine import Conflict, EngineError, NotFound
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.trio
 
 NAME = f"fluxweb_{APP}"
 NOBODY = "fluxnobody_contractapp"
+WITHIN_S = 120
 
 
 async def state_of(world: World, name: str = NAME) -> str:
@@ -47,7 +49,7 @@ async def test_start_and_stop(networked: World) -> None:
     assert (looked.state, looked.finished_ms, looked.exit_code) == ("running", None, 0)
     assert looked.pid > 0
     assert looked.started_ms is not None
-    await networked.engine.stop(NAME, 5)
+    await networked.engine.stop(NAME, WITHIN_S)
     looked = await networked.engine.inspect(NAME)
     assert (looked.state, looked.pid) == ("exited", 0)
     assert looked.finished_ms is not None
@@ -88,10 +90,11 @@ async def test_one_that_ends_by_itself_leaves_its_exit_code(networked: World) ->
         wanted = networked.ending(options(), 3)
         await networked.engine.create(wanted)
         await networked.engine.start(NAME)
-        async for event in events:
-            if event.action == "die":
-                assert event.exit_code == 3
-                break
+        with trio.fail_after(WITHIN_S):
+            async for event in events:
+                if event.action == "die":
+                    assert event.exit_code == 3
+                    break
     looked = await networked.engine.inspect(NAME)
     assert (looked.state, looked.exit_code, looked.oom_killed) == ("exited", 3, False)
 

@@ -48,7 +48,7 @@ async def do(world: World, step: Step) -> str:
         "create": lambda: engine.create(options(name, network=other)),
         "create_static": lambda: engine.create(options(name, network=NETWORK, static_ip=STATIC_IP)),
         "start": lambda: engine.start(name),
-        "stop": lambda: engine.stop(name, 5),
+        "stop": lambda: engine.stop(name, WITHIN_S),
         "kill": lambda: engine.kill(name),
         "pause": lambda: engine.pause(name),
         "unpause": lambda: engine.unpause(name),

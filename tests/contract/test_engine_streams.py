@@ -147,7 +147,7 @@ async def test_events_of_a_life(networked: World) -> None:
         await networked.heeds(NAME)
         await engine.pause(NAME)
         await engine.unpause(NAME)
-        await engine.stop(NAME, 3)
+        await engine.stop(NAME, WITHIN_S)
         await engine.remove(NAME)
         heard = await until(events, "destroy")
     assert actions(heard) == ["create", "start", "pause", "unpause", "kill", "die", "stop", "destroy"]

@@ -117,7 +117,7 @@ def import_image(
     expose: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
     healthcheck: str | None = None,
-    health_options: str = "--interval=1s --timeout=2s --retries=1",
+    health_options: str = "--interval=1s --timeout=60s --retries=1",
     files: Mapping[str, str | bytes] | None = None,
     executable: Sequence[str] = (),
     changes: Sequence[str] = (),

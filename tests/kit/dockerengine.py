@@ -218,9 +218,9 @@ class DockerEngine:
         pid_file = self.folder / "exec/containerd/containerd.pid"
         if not pid_file.exists():
             return
-        status = Path(f"/proc/{pid_file.read_text().strip()}/stat")
+        pid = int(pid_file.read_text().strip() or 0)
         deadline = time.monotonic() + STOP_WITHIN_S
-        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        while is_alive(pid):
             if time.monotonic() > deadline:
                 raise EngineFailedError("containerd lives on without its dockerd")
             time.sleep(0.01)
@@ -277,6 +277,13 @@ def others() -> list[int]:
             except OSError:
                 continue  # it ended while we looked
     return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended, and that nobody waited for yet, does not."""
+    # It may be buried between two looks, so there is only one.
+    said = _read(Path(f"/proc/{pid}/stat"))
+    return bool(said) and said.rpartition(")")[2].split()[0] != "Z"
 
 
 def _processes() -> list[int]:

@@ -29,6 +29,7 @@ __all__ = [
     "image_registry",
     "nothing_left",
     "own_engine",
+    "patient_listeners",
     "private_engine",
     "pytest_runtest_makereport",
 ]
@@ -136,6 +137,12 @@ def own_engine(private_engine: DockerEngine) -> DockerEngine:
     """A started engine of this test alone, to kill, pause and restart."""
     private_engine.start()
     return private_engine
+
+
+@pytest.fixture(autouse=True)
+def patient_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an engine may take long to answer who wants its events, and is not away for that."""
+    monkeypatch.setattr("trionode.containers.docker.events.ENTER_WITHIN_S", 120.0)
 
 
 @pytest.fixture(autouse=True)

@@ -71,8 +71,8 @@ class FakeDocker:
         self.connections += 1
         try:
             await self._talk(stream)
-        except trio.BrokenResourceError:
-            return  # the other side went away
+        except (trio.BrokenResourceError, h11.RemoteProtocolError):
+            return  # the other side went away, maybe in the middle of a question
         finally:
             self.connections -= 1
             await trio.aclose_forcefully(stream)

@@ -12,7 +12,7 @@ import firewall
 import leaks
 import pytest
 from busyboximages import CRASH, WEB, import_image
-from dockerengine import DockerEngine, EngineFailedError, TestEngine, others, start_engine
+from dockerengine import DockerEngine, EngineFailedError, TestEngine, is_alive, others, start_engine
 from engineapi import EngineAnswerError, EngineApi
 from enginefixtures import *  # noqa: F403 - fixtures are found by name
 from leaks import LeakWatch
@@ -136,12 +136,6 @@ def test_what_other_nodes_have_in_the_crontab_is_not_ours(
     assert watch.difference() == []
 
 
-def alive(pid: int) -> bool:
-    """A process that has ended but that nobody waited for does not live."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 @pytest.mark.trio
 async def test_an_engine_restarts_and_is_killed_and_leaves_nothing(engine_turn: None) -> None:
     before = firewall.rules()
@@ -155,13 +149,13 @@ async def test_an_engine_restarts_and_is_killed_and_leaves_nothing(engine_turn: 
         outlives = engine.api.inspect("kitstays")["State"]["Pid"]
         await engine.kill_async()
         assert not engine.api.ping()
-        assert alive(outlives)
+        assert is_alive(outlives)
         await engine.start_async()
         assert "kitstays" in engine.api.container_names()
         engine.api.start("kitstays")
         await engine.kill_async()
     assert not os.path.exists(folder)  # noqa: ASYNC240
-    assert not alive(outlives)
+    assert not is_alive(outlives)
     # Others may run engines of their own beside this one.
     assert engine.bridge not in {name for _, name in socket.if_nameindex()}
     assert [line for line in mounts() if str(folder) in line] == []

@@ -48,8 +48,11 @@ async def watch(engine: DockerEngine) -> None:
             pass
 
 
-async def listen(engine: DockerEngine) -> None:
+async def listen(
+    engine: DockerEngine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     async with engine.events() as events:
+        task_status.started()
         async for _ in events:
             pass
 
@@ -147,6 +150,7 @@ async def test_a_call_under_way_when_the_engine_dies_is_unreachable(own_engine: 
 async def test_a_private_registry_needs_the_right_login(
     engine: TestEngine, engine_api: EngineApi, tmp_path: Path
 ) -> None:
+    import_image(engine_api, "private/made:1")
     users = {"someone": "secret-word"}
     async with (
         start_registry(tmp_path, host="127.0.0.78", users=users) as registry,
@@ -154,7 +158,7 @@ async def test_a_private_registry_needs_the_right_login(
     ):
         repotag = registry.image("private/web:1")
         await trio.to_thread.run_sync(
-            lambda: registry.push(engine_api, STEADY, "private/web:1", ("someone", "secret-word"))
+            lambda: registry.push(engine_api, "private/made:1", "private/web:1", ("someone", "secret-word"))
         )
         for credentials in (None, Credentials("someone", "wrong-word")):
             with pytest.raises(EngineError) as caught:
@@ -162,6 +166,7 @@ async def test_a_private_registry_needs_the_right_login(
             assert "wrong-word" not in caught.value.message
         await drain(adapter, repotag, Credentials("someone", "secret-word"))
         await adapter.remove_image(repotag)
+        await adapter.remove_image("private/made:1")
 
 
 async def test_health_checks_are_heard_without_their_commands(
@@ -193,7 +198,7 @@ async def test_health_checks_are_heard_without_their_commands(
 
 async def test_listening_costs_nothing_while_nothing_happens(own_engine: Daemon) -> None:
     async with open_docker(own_engine.at.url) as adapter, trio.open_nursery() as nursery:
-        nursery.start_soon(listen, adapter)
+        await nursery.start(listen, adapter)
         await trio.sleep(1)
         before_s = time.process_time()
         switches = voluntary_switches()
@@ -206,7 +211,7 @@ async def test_listening_costs_nothing_while_nothing_happens(own_engine: Daemon)
 
 async def test_trying_an_engine_that_is_away_costs_next_to_nothing(own_engine: Daemon) -> None:
     async with open_docker(own_engine.at.url) as adapter, trio.open_nursery() as nursery:
-        nursery.start_soon(listen, adapter)
+        await nursery.start(listen, adapter)
         await trio.sleep(1)
         await own_engine.halt_async()
         await trio.sleep(3)

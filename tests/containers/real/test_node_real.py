@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,9 @@ async def hosting_network(engine: TestEngine, folder: Path) -> AsyncIterator[Loc
         child_process(services, folder / "services.log", stop_within_s=2.0),
         local_network(folder / "net", 3, offset=OFFSET, overrides=SETTINGS, held_back={1}) as network,
     ):
+        with trio.fail_after(WITHIN_S):
+            # what a node asks in vain it asks again much later
+            await until(partial(_answers, SERVICES_IP, 3000))
         place = network.layout.nodes[0]
         let_host(place, engine.url, folder / "disk" / "apps")
         await network.start(1)
@@ -125,6 +129,14 @@ async def until(look: Callable[[], T | None]) -> T:
         if found := await trio.to_thread.run_sync(look):
             return found
         await trio.sleep(0.3)
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=60).close()
+    except OSError:
+        return False
+    return True
 
 
 def _ready(layout: Any) -> NodePlace | None:
@@ -176,10 +188,27 @@ async def test_an_operator_hosts_an_app_by_hand(
                     await run("remove", "demo", "--yes", "--force")
 
 
-async def verdicts_of(run: CommandLine) -> dict[str, str]:
-    """What the doctor says: check -> verdict."""
+async def comes_to(look: Callable[[], Awaitable[T]], wanted: T) -> None:
+    """The node hears of its containers by and by."""
+    found = await look()
+    with trio.move_on_after(WITHIN_S):
+        while found != wanted:
+            await trio.sleep(0.3)
+            found = await look()
+    assert found == wanted
+
+
+async def states_of(run: CommandLine) -> dict[str, str]:
+    """What runs, as the node knows it: component -> state."""
+    found = json.loads(await run("containers", "ls", "--json"))
+    return {part["identifier"]: part["state"] for part in found["apps"][0]["components"]}
+
+
+async def verdicts_of(run: CommandLine, wanted: Iterable[str]) -> dict[str, str | None]:
+    """What the doctor says of these: check -> verdict."""
     checks = json.loads(await run("doctor", "--json"))["checks"]
-    return {check["check"]: check["verdict"] for check in checks}
+    said = {check["check"]: check["verdict"] for check in checks}
+    return {name: said.get(name) for name in wanted}
 
 
 async def host_and_command(run: CommandLine, engine: TestEngine) -> None:
@@ -189,14 +218,13 @@ async def host_and_command(run: CommandLine, engine: TestEngine) -> None:
     assert said.endswith("Flux App demo was successfully installed\n")
     assert "installed already" in await run("install", "demo", code=1)
 
-    found = json.loads(await run("containers", "ls", "--json"))
-    states = {part["identifier"]: part["state"] for part in found["apps"][0]["components"]}
-    assert states == {"web_demo": "running", "db_demo": "running"}
+    await comes_to(partial(states_of, run), {"web_demo": "running", "db_demo": "running"})
 
     assert "TOKEN=" in (shown := await run("containers", "inspect", "web_demo"))
     assert "secret" not in shown
 
     await run("containers", "stop", "web_demo")
+    await comes_to(partial(states_of, run), {"web_demo": "exited", "db_demo": "running"})
     assert "stopped on purpose" in await run("containers", "plan")
     assert engine.api.inspect("fluxweb_demo")["State"]["Running"] is False
     await run("containers", "start", "demo")
@@ -207,7 +235,6 @@ async def host_and_command(run: CommandLine, engine: TestEngine) -> None:
     assert engine.api.inspect("fluxdb_demo")["Id"] != before
 
     # whether the node is READY yet is up to its peers
-    verdicts = await verdicts_of(run)
     wanted = (
         "Docker",
         "storage driver",
@@ -217,7 +244,7 @@ async def host_and_command(run: CommandLine, engine: TestEngine) -> None:
         "app disk",
         "apps",
     )
-    assert {name: verdicts[name] for name in wanted} == dict.fromkeys(wanted, "ok")
+    await comes_to(partial(verdicts_of, run, wanted), dict.fromkeys(wanted, "ok"))
 
     assert "--yes" in await run("remove", "demo", code=1)
     assert (await run("remove", "demo", "--yes")).endswith("successfully removed\n")
