@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 from pathlib import Path
 
@@ -52,6 +53,19 @@ async def test_two_of_a_kind_do_not_share_a_file(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="in use"):
             async with open_sqlite_registry(path):
                 pass
+
+
+async def test_who_only_looks_keeps_no_node_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.sqlite"
+    async with open_sqlite_registry(path):
+        pass
+    with open(f"{path}.lock", "rb") as look:  # noqa: ASYNC230 - a moment only
+        fcntl.flock(look, fcntl.LOCK_SH)
+        monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(look, fcntl.LOCK_UN))
+        async with open_sqlite_registry(path) as store:
+            assert await store.scanned_height() == 0
 
 
 async def test_a_schema_of_the_future(tmp_path: Path) -> None:

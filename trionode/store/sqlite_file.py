@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -64,6 +65,10 @@ _SETTINGS = (
 )
 
 
+_TRIES = 4
+_TRY_PAUSE_S = 0.05
+
+
 def take_ownership(path: Path) -> int:
     """Lock `<path>.lock` for this process; the lock ends with the process, however it ends.
 
@@ -71,15 +76,18 @@ def take_ownership(path: Path) -> int:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(
-            f"{path} is in use by another process",
-            remedy="stop the other node, or give this one its own data folder",
-        ) from None
-    return descriptor
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            # Who only looks whether a node runs (sqlite_look.py) holds it for a moment.
+            time.sleep(_TRY_PAUSE_S)
+    os.close(descriptor)
+    raise StoreError(
+        f"{path} is in use by another process",
+        remedy="stop the other node, or give this one its own data folder",
+    )
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

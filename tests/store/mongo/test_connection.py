@@ -16,11 +16,10 @@ import trio.testing
 from faultproxy import DISK_FULL, NOT_PRIMARY, Fault, FaultProxy, When, fault_proxy
 from mongohaste import without_a_server
 from mongorows import AT_MS, location, put, quick, running, signed_copy
-from mongoserver import Databases, TestServer
+from mongoserver import Databases
 
 from trionode.appstate.changes import Change, DeleteEvent, PutCopy, PutLocation
 from trionode.appstate.documents import Row
-from trionode.config.tree import StoreSettings
 from trionode.errors import StoreError
 from trionode.runtime.bus import EventBus
 from trionode.runtime.counters import Counters
@@ -350,35 +349,6 @@ async def test_closing_waits_for_what_runs_and_stops_the_rest(
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("mongodb://user:pa@ss@127.0.0.1:1/", "store.url"),
-        ("mongodb://user:secret@127.0.0.1:1/?tls=maybe", "store.url"),
-        ("mongodb://user:secret@127.0.0.1:1/?authSource=admin", "reach 127.0.0.1:1"),
-    ],
-)
-async def test_a_bad_address_is_told_without_the_password(url: str, words: str) -> None:
-    settings = StoreSettings(url=url, mongo_connect_s=0.2, mongo_call_s=0.2, mongo_retry_s=0.0)
-    with pytest.raises(StoreError, match=words) as caught:
-        async with open_mongo(settings):
-            pass
-    assert "secret" not in str(caught.value)
-    assert "pa@ss" not in str(caught.value)
-    assert caught.value.remedy
-
-
-@pytest.mark.trio
-async def test_a_server_that_is_not_there_is_waited_for_as_long_as_for_a_connection() -> None:
-    settings = StoreSettings(
-        url="mongodb://127.0.0.1:1/", mongo_connect_s=0.2, mongo_call_s=600.0, mongo_retry_s=0.0
-    )
-    with pytest.raises(StoreError, match=r"reach 127\.0\.0\.1:1"):
-        async with open_mongo(settings):
-            pass
-
-
-@pytest.mark.trio
 async def test_a_prefix_keeps_nodes_apart(mongo: Databases) -> None:
     async with opened(mongo, "transaction") as (_, store):
         await store.commit(first())
@@ -391,22 +361,3 @@ async def test_a_prefix_keeps_nodes_apart(mongo: Databases) -> None:
     async with opened(mongo, "transaction") as (_, store):
         assert await store.get_meta("a") is None
         assert len(await rows_of(store)) == 3
-
-
-@pytest.mark.trio
-@pytest.mark.process
-async def test_the_majority_acknowledges_wherever_there_are_members(
-    mongo: Databases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also on a replica set that turns out to have no transactions."""
-    monkeypatch.setattr(MongoServer, "_may_transact", lambda *_: False)
-    async with open_mongo(quick(mongo.url, mongo.prefix)) as server:
-        assert not server.has_transactions
-        assert server.database("zelcashdata").write_concern.document == {"w": "majority", "j": True}
-
-
-@pytest.mark.trio
-@pytest.mark.process
-async def test_a_lone_server_acknowledges_for_itself(mongo_standalone: TestServer) -> None:
-    async with open_mongo(quick(mongo_standalone.url, "lone_")) as server:
-        assert server.database("zelcashdata").write_concern.document == {"w": 1, "j": True}

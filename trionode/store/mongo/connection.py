@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pymongo
@@ -85,7 +86,7 @@ class MongoServer:
         self._writing = trio.CapacityLimiter(_WRITERS)
         self._turns: dict[str, trio.Lock] = {}
         self.journalled = Journalled(self.database)
-        self._lost_sessions: list[Mapping[str, Any]] = []
+        self._lost_sessions: deque[Mapping[str, Any]] = deque()
 
     @property
     def label(self) -> str:
@@ -281,7 +282,11 @@ class MongoServer:
 
     def _end_lost_sessions(self, client: MongoClient[Document]) -> None:
         """A transaction whose end the server never heard of would keep its documents locked for a minute."""
-        sessions, self._lost_sessions = self._lost_sessions, []
+        sessions: list[Mapping[str, Any]] = []
+        with suppress(IndexError):
+            # One by one: another thread may be adding to them.
+            while True:
+                sessions.append(self._lost_sessions.popleft())
         if not sessions:
             return
         try:
