@@ -26,7 +26,7 @@ def without_a_server(client: MongoServer | pymongo.MongoClient[Any]) -> Iterator
     assert driver is not None
     topology = driver._topology
     plain: Callable[[], float] = topology.get_server_selection_timeout
-    topology.get_server_selection_timeout = lambda: min(SOON_S, plain())
+    topology.get_server_selection_timeout = lambda: min(SOON_S, plain())  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -53,4 +53,4 @@ def without_answers(server: MongoServer) -> Iterator[None]:
         yield
     finally:
         is_over = True
-        del server._retried  # type: ignore[method-assign]
+        del server._retried
