@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 IN_ORDER = True
 APP, CONTAINER, IMAGE, PORT = "webshop", "fluxweb_webshop", "shop/web:v1", 36_301
 FILE = "/data/kept"
-TRIES = 5
+TRIES = 10
 PATIENT = {name: SETTINGS[name] for name in (*NO_DAEMON, *NO_DATA)}
 
 
