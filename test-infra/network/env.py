@@ -71,6 +71,8 @@ NO_DATA: dict[str, Any] = {"system.boot_sync_timeout_s": 6.0}
 
 ENGINE_SETTINGS: dict[str, Any] = {
     "hosting.engine": "docker",
+    # As with the grace of the node below.
+    "hosting.stop_extra_s": 30.0,
     # The disk of the machine that tests run on need not be as large as that of a node.
     "resources.locked_hdd_gb": 0,
     "resources.locked_extra_hdd_gb": 0,
@@ -113,6 +115,8 @@ TIERS: dict[int, str] = {
 }
 
 SETTINGS: dict[str, Any] = {
+    # A stop that is cut short exits with an error, and half of this is for seeing that a machine goes down.
+    "node.shutdown_grace_s": 30.0,
     "api.event_stream": True,
     "api.test_controls": True,
     "api.team_id": TEAM.address,
