@@ -27,11 +27,13 @@ from network.namespace import Namespace, NoNamespace
 from network.node import LOOK_EVERY_S, PATIENCE, Node, NodeProcess, going_down
 from network.processes import Running
 from network.stubs import PeerStub, ServicesStub
+from trionode.cli.exitcodes import UNREACHABLE
 from trionode.devnet import layout as places
 from trionode.devnet.layout import BENCH_PORT, CONTROL_PORT, DAEMON_PORT
 from trionode.devnet.processes import module_command
 
 STUBS_UP_WITHIN_S = 120.0
+ANSWERED_WITHIN_S = 120.0
 NODES_PER_OFFSET = 20
 NAMESPACE_NEEDED = "NETWORK_NAMESPACE_NEEDED"
 """Set this variable where a real cut is a must: then nothing takes its place."""
@@ -186,8 +188,14 @@ class Network:
             nursery.cancel_scope.cancel(reason="the test has ended")
 
     async def command_line(self, node: Node, *words: str) -> str:
-        """What `trionode WORDS` prints when it is told to ask that node, and goes well."""
-        ended, text = await self.ended_command(node, *words)
+        """What `trionode WORDS` prints when it is told to ask that node, and goes well; for questions only.
+
+        Asked again when no answer came in the time that a person is to wait.
+        """
+        ended, text = UNREACHABLE, ""
+        with trio.move_on_after(ANSWERED_WITHIN_S):
+            while ended == UNREACHABLE:
+                ended, text = await self.ended_command(node, *words)
         assert ended == 0, (words, ended, text)
         return text
 

@@ -255,6 +255,8 @@ async def test_an_engine_that_was_away_gets_its_apps_back(net: Connected, how: s
 @pytest.mark.trio
 async def test_the_operator_redeploys_removes_and_installs(net: Connected) -> None:
     host, engine, name = net.host, net.engine, CONTAINERS[SHOP]
+    # What its spawner has looked at since the reboot it leaves alone for hours, and does not install again.
+    await host.until("/trionode/spawner", lambda status: status["tried"] == len(CONTAINERS), 60)
     run = await engine.up(name, within_s=5)
     mark = await host.mark()
     said = await net.operate(host, "redeploy", SHOP)
