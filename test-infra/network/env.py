@@ -115,7 +115,7 @@ TIERS: dict[int, str] = {
 }
 
 SETTINGS: dict[str, Any] = {
-    # A stop that is cut short exits with an error, and half of this is for seeing that a machine goes down.
+    # A stop that is cut short exits with an error; a busy machine takes its time for one in order.
     "node.shutdown_grace_s": 30.0,
     "api.event_stream": True,
     "api.test_controls": True,

@@ -44,7 +44,7 @@ class Machines:
             "system.shutdown_commands": False,
             "system.boot_id_file": str(self.boot_id),
             "system.heartbeat_interval_s": 0.5,
-            # Less than half of it is for seeing that the machine goes down: a busy one takes long for that.
+            # A stop that is cut short exits with an error; a busy machine takes its time for one in order.
             "node.shutdown_grace_s": 12.0,
         }
 
