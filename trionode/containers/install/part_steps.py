@@ -37,7 +37,7 @@ from trionode.plans.texts import odd_in
 from trionode.plans.volumes import allotment_problem
 from trionode.runtime.logs import get_logger
 
-PULL_END_S = 1.0
+PULL_END_S = 3.0
 """So long after nobody listens to it any more a pull has ended, one way or the other."""
 
 log = get_logger("containers.install")
