@@ -156,7 +156,8 @@ async def outlives(network: LocalNetwork, data: Path) -> None:
 
     async def is_shown() -> bool:
         shown = await command(network, "status", "--api", place.api)
-        return "cannot be written, for" in shown.stdout and "free some space" in shown.stdout
+        is_told = "cannot be written, for" in shown.stdout and "free some space" in shown.stdout
+        return is_told and shown.returncode == exitcodes.OK
 
     async def is_well() -> bool:
         return not await is_away(network) and await all_agree(network)
