@@ -19,11 +19,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 
 
 async def able(net: Connected) -> None:
-    """Wait until node 1 may register."""
-    await net[1].until(
-        "/trionode/status", lambda s: s["peers"]["outbound"] >= 2 and s["peers"]["inbound"], 60
-    )
-    await net[1].until("/explorer/issynced", lambda synced: synced is True, 60)
+    """Wait until node 1 may register, and everybody hears of it: an unpaid message is told once."""
+    for node in net.nodes:
+        await node.until(
+            "/trionode/status", lambda s: s["peers"]["outbound"] >= 2 and s["peers"]["inbound"], 60
+        )
+        await node.until("/explorer/issynced", lambda synced: synced is True, 60)
 
 
 @pytest.mark.trio
