@@ -26,7 +26,7 @@ async def read_until(port: int, path: Path, *, index: bool, line: str, count: in
     assert process.stdout is not None
     try:
         seen = b""
-        with trio.fail_after(120):
+        with trio.fail_after(190):
             async for chunk in process.stdout:
                 seen += chunk
                 if sum(one.startswith(line.encode()) for one in seen.split(b"\n")[:-1]) >= count:
