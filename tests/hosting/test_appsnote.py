@@ -27,7 +27,7 @@ async def nothing() -> Sequence[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while not condition():  # noqa: ASYNC110 - files and log lines wake nobody
             await trio.sleep(0.01)
 
