@@ -183,7 +183,7 @@ async def test_crash_vanish_and_health_are_heard(engine: MemoryEngine) -> None:
 async def test_a_power_cut_stops_everything_and_tells_nobody(engine: MemoryEngine) -> None:
     async with engine.events() as events:
         engine.power_cut()
-        assert await anext(events) == EngineEvent(lost=True)
+        assert (await anext(events)).lost
     looked = await engine.inspect(NAME)
     assert (looked.state, looked.exit_code, looked.pid) == ("exited", 255, 0)
     assert not (await engine.network(NETWORK)).endpoints
