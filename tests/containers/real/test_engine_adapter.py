@@ -153,7 +153,7 @@ async def test_a_private_registry_needs_the_right_login(
     import_image(engine_api, "private/made:1")
     users = {"someone": "secret-word"}
     async with (
-        start_registry(tmp_path, host="127.0.0.78", users=users) as registry,
+        start_registry(tmp_path, host="127.0.0.76", users=users) as registry,
         open_docker(engine.url) as adapter,
     ):
         repotag = registry.image("private/web:1")
