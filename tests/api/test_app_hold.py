@@ -58,11 +58,13 @@ async def test_a_release_starts_neither_what_was_stopped_on_purpose_nor_who_wait
     mail = composed("mail", hosted.person.address, "web", "db", data={"db": "g:/data"}, first_port=32000)
     await hosted.apps.add(mail)
     await hosted.get("/apps/appstop/db_shop", **me)
+    await hosted.get("/apps/apppause/web_shop", **me)
     for app in ("shop", "mail"):
         await hosted.get(f"/trionode/apphold/{app}", **me)
-        await hosted.get(f"/trionode/apprelease/{app}", **me)
+        answer = await hosted.get(f"/trionode/apprelease/{app}", **me)
+        assert answer["status"] == "success"
     states = await hosted.apps.states()
-    assert (states["fluxweb_shop"], states["fluxdb_shop"]) == ("running", "exited")
+    assert (states["fluxweb_shop"], states["fluxdb_shop"]) == ("paused", "exited")
     assert (states["fluxweb_mail"], states["fluxdb_mail"]) == ("running", "exited")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import diskmachine
@@ -23,19 +22,6 @@ WITHOUT_RULES = SpaceRules(-1000, -1000, whole=False)
 COMMANDS = {"fallocate": "allocate", "mkfs.ext4": "format", "mount": "mount", "crontab": "remember"}
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[DiskMachine]:
-    reason = diskmachine.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    made = DiskMachine(tmp_path)
-    try:
-        made.set_up()
-        yield made
-    finally:
-        made.tear_down()
 
 
 async def fails() -> None:

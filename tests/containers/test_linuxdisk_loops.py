@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import diskmachine
 import pytest
 from diskmachine import NAME, REQUEST, DiskMachine
 
@@ -14,19 +12,6 @@ from trionode.containers.disk import DiskError
 from trionode.containers.machine.commands import Done
 
 pytestmark = [pytest.mark.process, pytest.mark.trio]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[DiskMachine]:
-    reason = diskmachine.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    made = DiskMachine(tmp_path)
-    try:
-        made.set_up()
-        yield made
-    finally:
-        made.tear_down()
 
 
 class LastUser:

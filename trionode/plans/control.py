@@ -7,7 +7,7 @@ Start and restart go through the components in their order, stop and pause in re
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -41,6 +41,7 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 _BACKWARDS = frozenset({Command.STOP, Command.PAUSE})
+_UP = frozenset({RUNNING, PAUSED})
 _ELECTED = frozenset({Command.START, Command.STOP, Command.RESTART})
 
 
@@ -62,11 +63,31 @@ def plan_command(
 ) -> tuple[Do | Skip, ...]:
     """One step for each component, in the order to take them. `states`: container name -> state."""
     ordered = tuple(reversed(parts)) if command in _BACKWARDS else parts
-    return tuple(_step(command, part, states.get(container_name(part.identifier))) for part in ordered)
+    return tuple(_step(command, part, _state(part, states)) for part in ordered)
+
+
+def plan_hold(parts: tuple[Component, ...], states: Mapping[str, str]) -> tuple[str, ...]:
+    """Components to stop before their files are backed up or restored, last first."""
+    return tuple(part.identifier for part in reversed(parts) if _state(part, states) == RUNNING)
+
+
+def plan_release(
+    parts: tuple[Component, ...], states: Mapping[str, str], stops: Collection[str]
+) -> tuple[str, ...]:
+    """Components to start afterwards, in order: neither elected nor, as `stops` says, stopped on purpose."""
+    return tuple(
+        step.identifier
+        for part, step in zip(parts, plan_command(Command.START, parts, states), strict=True)
+        if isinstance(step, Do) and step.identifier not in stops and _state(part, states) not in _UP
+    )
+
+
+def _state(part: Component, states: Mapping[str, str]) -> str | None:
+    return states.get(container_name(part.identifier))
 
 
 def _step(command: Command, part: Component, state: str | None) -> Do | Skip:
     elected = "g" in part.flags and command in _ELECTED
-    if elected and state not in (RUNNING, PAUSED):
+    if elected and state not in _UP:
         return Skip(part.identifier, "the election of its app decides which node runs it")
     return Do(part.identifier)

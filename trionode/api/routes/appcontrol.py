@@ -25,6 +25,7 @@ from trionode.api.call import Call
 from trionode.api.containersport import ContainersPort
 from trionode.api.levels import Level
 from trionode.api.route import STRING, Route
+from trionode.config.tree import HostingSettings
 from trionode.containers.engine import EngineError
 from trionode.errors import HostError
 from trionode.hosting.port import in_time
@@ -57,11 +58,10 @@ def handler(command: Command) -> Callable[[Call], Awaitable[Answer]]:
         if command in BRINGS_UP:
             _require_not_held(containers, app)
         steps = plan_command(command, parts, await states_of(containers))
-        engine_s = call.context.settings.hosting.engine_timeout_s
-        grace_s = call.context.settings.hosting.stop_grace_s
+        hosting = call.context.settings.hosting
 
         async def work() -> Answer:
-            return await _carry_out(containers, command, target, steps, engine_s=engine_s, grace_s=grace_s)
+            return await _carry_out(containers, command, target, steps, hosting)
 
         return await desk.do(work, caller_of(call))
 
@@ -112,9 +112,7 @@ async def _carry_out(
     command: Command,
     target: str,
     steps: tuple[Do | Skip, ...],
-    *,
-    engine_s: float,
-    grace_s: float,
+    hosting: HostingSettings,
 ) -> Answer:
     """All steps in order, and what is remembered of a stop. Raises ApiFailure."""
     meant_here = [step.identifier for step in steps if isinstance(step, Do)]
@@ -123,7 +121,7 @@ async def _carry_out(
         await containers.stops.add(meant_here)
     elif command in (Command.START, Command.RESTART):
         await containers.stops.drop(step.identifier for step in steps)
-    await do_each(containers, command, meant_here, engine_s=engine_s, grace_s=grace_s)
+    await do_each(containers, command, meant_here, hosting)
     left = [step for step in steps if isinstance(step, Skip)]
     said = "; ".join(f"{step.identifier} is left as it is: {step.reason}" for step in left)
     if not meant_here:
@@ -132,18 +130,14 @@ async def _carry_out(
 
 
 async def do_each(
-    containers: ContainersPort,
-    command: Command,
-    identifiers: Sequence[str],
-    *,
-    engine_s: float,
-    grace_s: float,
+    containers: ContainersPort, command: Command, identifiers: Sequence[str], hosting: HostingSettings
 ) -> None:
     """One after the other, also after one that failed. Raises ApiFailure with all that failed."""
+    grace_s = hosting.stop_grace_s
+    limit_s = hosting.engine_timeout_s + grace_s
     problems = []
     for identifier in identifiers:
         try:
-            limit_s = engine_s + grace_s
             doing = f"{command.value} {identifier}"
             await in_time(_do(containers, command, identifier, grace_s), limit_s, doing)
         except (EngineError, HostError) as error:

@@ -20,9 +20,7 @@ from trionode.api.dates import iso
 from trionode.api.levels import Level
 from trionode.api.route import MESSAGE, Param, Route
 from trionode.api.routes.appcontrol import do_each, require_free
-from trionode.lifecycle.local import RUNNING
-from trionode.lifecycle.names import container_name
-from trionode.plans.control import Command, Do, plan_command
+from trionode.plans.control import Command, plan_hold, plan_release
 
 USUAL_MIN, LONGEST_MIN = 60, 24 * 60
 APP = Param("appname", "Name of the app", required=True)
@@ -41,19 +39,8 @@ async def hold(call: Call) -> Answer:
         # first, so that nobody starts it again
         await containers.holds.put(app.name, until_ms)
         if not keeps_running:
-            states = await states_of(containers)
-            running = [
-                part.identifier
-                for part in reversed(app.components)
-                if states.get(container_name(part.identifier)) == RUNNING
-            ]
-            await do_each(
-                containers,
-                Command.STOP,
-                running,
-                engine_s=hosting.engine_timeout_s,
-                grace_s=hosting.stop_grace_s,
-            )
+            running = plan_hold(app.components, await states_of(containers))
+            await do_each(containers, Command.STOP, running, hosting)
         return success(f"{app.name} is held until {iso(until_ms)}")
 
     return await desk_of(call).do(work, caller_of(call))
@@ -68,21 +55,8 @@ async def release(call: Call) -> Answer:
 
     async def work() -> Answer:
         await containers.holds.drop(app.name)
-        states = await states_of(containers)
-        waiting = [
-            step.identifier
-            for step in plan_command(Command.START, app.components, states)
-            if isinstance(step, Do)
-            and step.identifier not in containers.stops.names
-            and states.get(container_name(step.identifier)) != RUNNING
-        ]
-        await do_each(
-            containers,
-            Command.START,
-            waiting,
-            engine_s=hosting.engine_timeout_s,
-            grace_s=hosting.stop_grace_s,
-        )
+        waiting = plan_release(app.components, await states_of(containers), containers.stops.names)
+        await do_each(containers, Command.START, waiting, hosting)
         return success(f"{app.name} is no longer held")
 
     return await desk_of(call).do(work, caller_of(call))
