@@ -294,6 +294,22 @@ async def test_what_a_backup_gave_back_is_tried_until_it_runs(
 
 
 @pytest.mark.trio
+async def test_what_a_backup_gave_back_during_an_operation_is_started_after_it(
+    autojump_clock: MockClock, world: HostWorld
+) -> None:
+    async with world.process() as node:
+        await install(node, base())
+        with node.life.operations.doing(Work.SOFT_REDEPLOY, "base"):
+            with node.life.operations.holding("base"):
+                await world.engine.stop(CORE, 5)
+                await trio.sleep(10)
+            await trio.sleep(10)
+            assert world.state(CORE) == "exited"
+        await trio.sleep(5)
+        assert world.state(CORE) == "running"
+
+
+@pytest.mark.trio
 async def test_an_app_that_is_worked_on_is_left_alone_and_others_are_not(
     autojump_clock: MockClock, world: HostWorld
 ) -> None:
